@@ -1,0 +1,124 @@
+//! Time and chance, injected.
+//!
+//! The only module that reads a wall clock, sleeps or draws a random number; everything else asks it.
+//! Tests pass a clock that they move by hand (`testing::MovedClock`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+/// A moment: milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The moment `later` after this one, or the last moment there is.
+    pub fn saturating_add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is not.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Tells the time and waits for it to pass.
+pub trait Clock: Send + Sync + 'static {
+    /// The present moment.
+    fn now(&self) -> Timestamp;
+
+    /// Completes once `span` has passed on this clock.
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()>;
+
+    /// Completes at `due`, at once if that has passed.
+    fn sleep_until(&self, due: Timestamp) -> BoxFuture<'static, ()> {
+        self.sleep(due.since(self.now()))
+    }
+}
+
+/// The machine's clock, waiting on tokio's timer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(span))
+    }
+}
+
+/// Measures how long something took, in real time, also where the clock is one that a test moves: for figures, never for decisions.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins to measure.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// How long it has been running.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Blocks the calling thread for `span` of real time; for threads that wait on a file lock before there is a runtime.
+pub fn pause_thread(span: Duration) {
+    std::thread::sleep(span);
+}
+
+/// Draws event ids (UUIDv7) and jitter. Seeded from the system, or by hand for runs that must repeat.
+#[derive(Debug)]
+pub struct Chance {
+    random: Mutex<fastrand::Rng>,
+    last: AtomicU64,
+}
+
+impl Chance {
+    /// Seeded from the system.
+    pub fn from_system() -> Self {
+        Self { random: Mutex::new(fastrand::Rng::new()), last: AtomicU64::new(0) }
+    }
+
+    /// Draws the same numbers for the same `seed`.
+    pub fn seeded(seed: u64) -> Self {
+        Self { random: Mutex::new(fastrand::Rng::with_seed(seed)), last: AtomicU64::new(0) }
+    }
+
+    /// A new UUIDv7 for the moment `now`; within one process they ascend by millisecond, never backwards.
+    pub fn id(&self, now: Timestamp) -> Uuid {
+        let millis = self.last.fetch_max(now.0, Ordering::Relaxed).max(now.0);
+        let mut bytes = [0u8; 10];
+        self.random.lock().fill(&mut bytes);
+        uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+    }
+
+    /// A fraction in `0.0..1.0`.
+    pub fn fraction(&self) -> f64 {
+        self.random.lock().f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_never_go_back_in_time_when_the_clock_does() {
+        let chance = Chance::seeded(1);
+        let first = chance.id(Timestamp(2_000));
+        let second = chance.id(Timestamp(1_000));
+        assert_eq!(first.get_version_num(), 7);
+        assert!(second.as_bytes()[..6] >= first.as_bytes()[..6]);
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,373 @@
+//! Order within a sequence, parallel and fair across sequences.
+//!
+//! A lane holds the pending deliveries of one sequence in the order they are owed; nothing of it is called before what comes
+//! before it. Lanes take turns: one that was called goes behind those that wait, so that none starves.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::event::Envelope;
+use crate::listener::{GivenUp, Sequence};
+use crate::store::Position;
+
+/// Which lane an event belongs to: its sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum LaneKey {
+    Key(Arc<[u8]>),
+    /// An event that is a sequence of its own.
+    Alone(Position),
+    /// All events, in a total order.
+    All,
+}
+
+impl LaneKey {
+    pub(super) fn of(sequence: Sequence, position: Position, envelope: &Envelope) -> Self {
+        match (sequence, &envelope.header.key) {
+            (Sequence::Total, _) => LaneKey::All,
+            (Sequence::PerKey, Some(key)) => LaneKey::Key(Arc::from(key.as_slice())),
+            (Sequence::PerKey, None) | (Sequence::Unordered, _) => LaneKey::Alone(position),
+        }
+    }
+}
+
+/// One delivery that is owed.
+#[derive(Debug, Clone)]
+pub(super) struct Pending {
+    pub(super) position: Position,
+    /// The event, unless the window holds too many bytes: then it is read at the call.
+    pub(super) envelope: Option<Arc<Envelope>>,
+    /// The calls that failed.
+    pub(super) tried: Tried,
+    /// Whether it was parked and is being called again.
+    pub(super) parked: bool,
+    /// It is out of attempts, and its fallback is to be called.
+    pub(super) given_up: Option<GivenUp>,
+    /// To be called by itself: a batch that held it was out of attempts.
+    pub(super) alone: bool,
+}
+
+impl Pending {
+    pub(super) fn new(position: Position, envelope: Option<Arc<Envelope>>) -> Self {
+        Self { position, envelope, tried: Tried::default(), parked: false, given_up: None, alone: false }
+    }
+}
+
+/// The calls of a delivery that failed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tried {
+    pub(super) attempts: u32,
+    /// How many of them count for the policy of `kind`.
+    pub(super) counted: u32,
+    pub(super) first_failed_at: Timestamp,
+    /// The kind of the last error, if that has a policy of its own.
+    pub(super) kind: Option<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    pending: VecDeque<Pending>,
+    state: State,
+    /// How many from the head on are being called.
+    called: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// With its place in the queue of lanes.
+    Ready(u64),
+    Called,
+    Waiting(Timestamp),
+}
+
+/// All lanes of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    lanes: HashMap<LaneKey, Lane>,
+    /// First come, first served; a lane that was called goes to the end.
+    ready: BTreeMap<u64, LaneKey>,
+    next_place: u64,
+    waiting: BTreeSet<(Timestamp, Position, LaneKey)>,
+    pending: usize,
+    called: usize,
+}
+
+impl Lanes {
+    /// How many deliveries are owed, those being called counted.
+    pub(super) fn len(&self) -> usize {
+        self.pending
+    }
+
+    /// How many are being called.
+    pub(super) fn called(&self) -> usize {
+        self.called
+    }
+
+    /// Whether a delivery may be called now.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether at least `count` deliveries could be called at once.
+    pub(super) fn has_ready_for(&self, count: usize) -> bool {
+        let mut found = 0;
+        self.ready.values().any(|key| {
+            found += self.lanes.get(key).map_or(0, |lane| lane.pending.len());
+            found >= count
+        })
+    }
+
+    fn make_ready(&mut self, key: &LaneKey) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.state = State::Ready(self.next_place);
+            self.ready.insert(self.next_place, key.clone());
+            self.next_place += 1;
+        }
+    }
+
+    /// Puts a delivery at the end of its lane; due at `due` if it waits for its time.
+    pub(super) fn push(&mut self, key: LaneKey, pending: Pending, due: Option<Timestamp>) {
+        self.pending += 1;
+        let position = pending.position;
+        let fresh = || Lane { pending: VecDeque::new(), state: State::Called, called: 0 };
+        let lane = self.lanes.entry(key.clone()).or_insert_with(fresh);
+        lane.pending.push_back(pending);
+        if lane.pending.len() > 1 {
+            return;
+        }
+        match due {
+            Some(due) => {
+                lane.state = State::Waiting(due);
+                self.waiting.insert((due, position, key));
+            }
+            None => self.make_ready(&key),
+        }
+    }
+
+    /// Makes those ready whose time has come.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        while let Some((due, ..)) = self.waiting.first()
+            && *due <= now
+            && let Some((_, _, key)) = self.waiting.pop_first()
+        {
+            self.make_ready(&key);
+        }
+    }
+
+    /// When the next waiting delivery is due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.waiting.first().map(|(due, ..)| *due)
+    }
+
+    /// The position of the delivery that comes next.
+    pub(super) fn first_ready(&self) -> Option<Position> {
+        let (_, key) = self.ready.first_key_value()?;
+        self.lanes.get(key)?.pending.front().map(|head| head.position)
+    }
+
+    /// The lowest position that is owed.
+    pub(super) fn lowest(&self) -> Option<Position> {
+        self.lanes.values().filter_map(|lane| lane.pending.front()).map(|head| head.position).min()
+    }
+
+    /// The deliveries that come next, at most `max`, each lane in turn; they count as being called from now on.
+    ///
+    /// Several of one lane are neighbours in it. They come in the order of the log.
+    pub(super) fn take(&mut self, max: usize) -> Vec<(LaneKey, Pending)> {
+        let mut taken = Vec::new();
+        let mut turn: VecDeque<LaneKey> = VecDeque::new();
+        while taken.len() < max {
+            let Some((place, key)) = self.ready.pop_first() else { break };
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let Some(head) = lane.pending.front().cloned() else { continue };
+            let alone = head.alone;
+            if alone && !taken.is_empty() {
+                self.ready.insert(place, key);
+                break;
+            }
+            lane.state = State::Called;
+            lane.called = 1;
+            taken.push((key.clone(), head));
+            if alone {
+                self.called += 1;
+                return taken;
+            }
+            if max > 1 {
+                turn.push_back(key);
+            }
+        }
+        while taken.len() < max
+            && let Some(key) = turn.pop_front()
+        {
+            if let Some(lane) = self.lanes.get_mut(&key)
+                && let Some(next) = lane.pending.get(lane.called).filter(|next| !next.alone)
+            {
+                taken.push((key.clone(), next.clone()));
+                lane.called += 1;
+                turn.push_back(key);
+            }
+        }
+        self.called += taken.len();
+        taken.sort_by_key(|(_, pending)| pending.position);
+        taken
+    }
+
+    /// The first of the lane that is being called is done; the one behind it is ready once none of the lane is being called.
+    pub(super) fn done(&mut self, key: &LaneKey) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        lane.pending.pop_front();
+        self.pending -= 1;
+        self.came_back(key);
+    }
+
+    /// The first of the lane that is being called failed and waits until `due`.
+    pub(super) fn wait(&mut self, key: &LaneKey, tried: Tried, alone: bool, due: Timestamp) {
+        if let Some(lane) = self.lanes.get_mut(key)
+            && let Some(head) = lane.pending.front_mut()
+        {
+            head.tried = tried;
+            head.alone = alone;
+            lane.state = State::Waiting(due);
+            self.waiting.insert((due, head.position, key.clone()));
+            self.came_back(key);
+        }
+    }
+
+    /// Gives one that is being called back, as if it had never been.
+    pub(super) fn give_back(&mut self, key: &LaneKey) {
+        if self.lanes.contains_key(key) {
+            self.came_back(key);
+        }
+    }
+
+    fn came_back(&mut self, key: &LaneKey) {
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        if lane.called > 0 {
+            lane.called -= 1;
+            self.called -= 1;
+        }
+        if lane.pending.is_empty() {
+            self.lanes.remove(key);
+        } else if lane.called == 0 && lane.state == State::Called {
+            self.make_ready(key);
+        }
+    }
+
+    /// Takes the whole lane out, what was being called included.
+    pub(super) fn close(&mut self, key: &LaneKey) -> VecDeque<Pending> {
+        let Some(lane) = self.lanes.remove(key) else { return VecDeque::new() };
+        self.called -= lane.called;
+        match (lane.state, lane.pending.front()) {
+            (State::Ready(place), _) => drop(self.ready.remove(&place)),
+            (State::Waiting(due), Some(head)) => drop(self.waiting.remove(&(due, head.position, key.clone()))),
+            _ => {}
+        }
+        self.pending -= lane.pending.len();
+        lane.pending
+    }
+
+    /// Lets go of the event at `position`, which stays in its place until it is its turn.
+    /// Answers its weight, if it was held and counts.
+    pub(super) fn empty(&mut self, position: Position) -> Option<usize> {
+        let held = self.lanes.values_mut().flat_map(|lane| &mut lane.pending).find(|one| one.position == position)?;
+        let envelope = held.envelope.take()?;
+        (!held.parked).then(|| envelope.weight())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> LaneKey {
+        LaneKey::Key(Arc::from(name.as_bytes()))
+    }
+
+    fn pending(position: u64) -> Pending {
+        Pending::new(Position(position), None)
+    }
+
+    fn lanes(of: &[(u64, &str)]) -> Lanes {
+        let mut lanes = Lanes::default();
+        of.iter().for_each(|(position, name)| lanes.push(key(name), pending(*position), None));
+        lanes
+    }
+
+    fn positions(taken: &[(LaneKey, Pending)]) -> Vec<u64> {
+        taken.iter().map(|(_, pending)| pending.position.0).collect()
+    }
+
+    fn failed(attempts: u32) -> Tried {
+        Tried { attempts, ..Tried::default() }
+    }
+
+    #[test]
+    fn each_round_offers_at_most_one_of_each_key_the_lowest_of_it() {
+        let mut lanes = lanes(&[(1, "a"), (2, "b"), (3, "a"), (4, "c"), (5, "a"), (6, "c")]);
+        let mut rounds = Vec::new();
+        while lanes.len() > 0 {
+            let round: Vec<_> = std::iter::from_fn(|| lanes.take(1).pop()).collect();
+            rounds.push(positions(&round));
+            round.iter().for_each(|(lane, _)| lanes.done(lane));
+        }
+        assert_eq!(rounds, [vec![1, 2, 4], vec![3, 6], vec![5]]);
+    }
+
+    #[test]
+    fn lanes_take_turns() {
+        let mut lanes = lanes(&[(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "c"), (6, "c")]);
+        let mut served = Vec::new();
+        while let Some((lane, next)) = lanes.take(1).pop() {
+            served.push(next.position.0);
+            lanes.done(&lane);
+        }
+        assert_eq!(served, [1, 3, 5, 2, 4, 6]);
+    }
+
+    #[test]
+    fn a_waiting_head_holds_its_own_key_only() {
+        let mut lanes = lanes(&[(1, "a"), (2, "a"), (3, "b")]);
+        let (a, first) = lanes.take(1).remove(0);
+        assert_eq!(first.position, Position(1));
+        lanes.wait(&a, failed(1), false, Timestamp(10));
+        let (b, third) = lanes.take(1).remove(0);
+        assert_eq!(third.position, Position(3));
+        lanes.done(&b);
+        assert!(lanes.take(1).is_empty());
+        lanes.wake(Timestamp(9));
+        assert!(!lanes.has_ready());
+        lanes.wake(Timestamp(10));
+        let (_, again) = lanes.take(1).remove(0);
+        assert_eq!((again.position, again.tried.attempts), (Position(1), 1));
+        assert_eq!(lanes.close(&a).len(), 2);
+        assert_eq!((lanes.len(), lanes.called()), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_takes_turns_too_and_comes_in_the_order_of_the_log() {
+        let mut lanes = lanes(&[(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "b")]);
+        assert!(lanes.has_ready_for(5) && !lanes.has_ready_for(6));
+        let batch = lanes.take(4);
+        assert_eq!(positions(&batch), [1, 2, 4, 5]);
+        assert!(lanes.take(4).is_empty(), "nothing of a lane that is being called");
+        // The second of `a` fails.
+        lanes.done(&key("a"));
+        lanes.wait(&key("a"), failed(1), false, Timestamp(9));
+        lanes.give_back(&key("b"));
+        lanes.give_back(&key("b"));
+        assert_eq!((lanes.len(), lanes.called()), (4, 0));
+        assert_eq!(positions(&lanes.take(4)), [4, 5]);
+        lanes.wake(Timestamp(9));
+        assert_eq!(positions(&lanes.take(4)), [2, 3]);
+    }
+
+    #[test]
+    fn what_is_singled_out_is_taken_by_itself() {
+        let mut lanes = lanes(&[(1, "a"), (2, "b"), (3, "c")]);
+        let (a, _) = lanes.take(1).remove(0);
+        lanes.wait(&a, failed(1), true, Timestamp(1));
+        lanes.wake(Timestamp(1));
+        assert_eq!(positions(&lanes.take(9)), [2, 3]);
+        assert_eq!(positions(&lanes.take(9)), [1]);
+    }
+}

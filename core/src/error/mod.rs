@@ -1,0 +1,83 @@
+//! What can go wrong, as plain data.
+//!
+//! Every verb of the bus answers with one [`Error`], whose variants are the small enums of the parts it can come from.
+//! They stand together on the ground floor so that one type can hold them all; each is raised by the part it is named after.
+//! A listener's own error travels by value inside [`ListenerError`] and can be downcast.
+
+mod dead_letter;
+mod listener;
+mod lock;
+mod publish;
+mod start;
+mod store;
+mod unit;
+
+pub use dead_letter::DeadLetterError;
+pub use listener::{AfterError, ListenerError, Panicked};
+pub use lock::LockError;
+pub use publish::PublishError;
+pub use start::{StartError, Warning};
+pub use store::{KeyError, StoreError};
+pub use unit::UnitError;
+
+/// Any error, owned.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What a verb of the bus answers when it could not do what was asked.
+///
+/// The error type of a unit of work's closure must be able to hold it: `E: From<aftercommit::Error>`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A listener that shares the publisher's fate said no.
+    #[error(transparent)]
+    Listener(#[from] ListenerError),
+    /// The event could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The unit of work could not go on, or did not commit.
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+    /// A keyed lock was not obtained.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A durable listener's dead letters, or its place in the log, could not be changed.
+    #[error(transparent)]
+    DeadLetter(#[from] DeadLetterError),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Error {
+    /// Whether doing the same again may succeed without anything being mended: a conflict or a lock not obtained in time.
+    ///
+    /// A broken floor, an error of a listener and a storage error are not transient.
+    pub fn is_transient(&self) -> bool {
+        self.is_conflict() || matches!(self, Error::Lock(LockError::Timeout { .. }))
+    }
+
+    /// Whether the unit of work was refused because something it read was changed by another.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Error::Unit(UnitError::Conflict { .. }))
+    }
+
+    /// Whether it is unknown if the unit of work was stored.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Error::Unit(UnitError::InDoubt { .. }))
+    }
+
+    /// The listener's own error, where a listener's error of type `T` caused this one.
+    pub fn listener_cause<T: std::error::Error + 'static>(&self) -> Option<&T> {
+        match self {
+            Error::Listener(error) => error.cause.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        Error::Store(StoreError::Key(error))
+    }
+}

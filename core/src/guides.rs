@@ -1,0 +1,19 @@
+//! The guide's examples, compiled and run with the doctests.
+
+macro_rules! guides {
+    ($($name:ident: $path:literal,)*) => {
+        $(
+            #[doc = include_str!(concat!("../../docs/guide/", $path))]
+            mod $name {}
+        )*
+    };
+}
+
+guides! {
+    listeners: "listeners.md",
+    units: "units.md",
+    durable: "durable.md",
+    streams: "streams.md",
+    testing: "testing.md",
+    operating: "operating.md",
+}

@@ -1,0 +1,57 @@
+//! What the bus does and how long it takes, for those who draw curves of it.
+
+use std::time::Duration;
+
+/// Something that was done, told to observers that ask for it. Durations are real time, also where a test moves the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Measure<'a> {
+    /// An event is being published; inside a unit of work it may still be rolled back.
+    Published {
+        /// The event's name.
+        event: &'static str,
+    },
+    /// A listener came back, whatever its phase: its function alone, without the commit that follows.
+    Called {
+        /// The listener's id.
+        listener: &'a str,
+        /// The event's name.
+        event: &'static str,
+        /// How long it took.
+        took: Duration,
+        /// Whether it answered with an error, panicked, or was dropped before it had an answer.
+        failed: bool,
+    },
+    /// A durable listener settled a delivery.
+    Delivered {
+        /// The durable listener.
+        listener: &'a str,
+    },
+    /// A delivery to a durable listener failed; it is called again or parks, which a notice tells.
+    Failed {
+        /// The durable listener.
+        listener: &'a str,
+    },
+    /// The store answered the commit of a unit of work.
+    Committed {
+        /// How long it took, waiting for its group and its sync included.
+        took: Duration,
+        /// How many units were committed at once with it, itself counted; 0 if the store does not say, or refused.
+        group: usize,
+        /// Whether it was refused or is in doubt.
+        failed: bool,
+    },
+}
+
+/// How far a durable listener is behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lag {
+    /// The durable listener.
+    pub listener: String,
+    /// How many log positions stand between the first that it has not settled and the end of the log. Some may be of events
+    /// it is not owed.
+    pub behind: u64,
+    /// How long ago the event at the first of them was published; `None` if it is behind nothing.
+    pub oldest_age: Option<Duration>,
+}

@@ -1,0 +1,438 @@
+//! Group commit: the pure logic of turning many requests into one batch.
+//!
+//! Requests of a group are taken in order; each sees what those before it wrote. One that is refused leaves no trace.
+//! What is accepted is applied at once, synced once, and only then answered. An error of the engine from there on leaves
+//! every accepted request in doubt and stops the store.
+
+mod erase;
+mod turn;
+
+pub(super) use turn::{Horizon, Task};
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::Limits;
+use super::apply::Applier;
+use super::group::{Group, Write};
+use super::layout::{
+    CHUNK, CLEAN, Chunks, FREE, Framed, LOG_ENDS, all_of, chunk_id, chunk_key, damaged, frame, frame_chunks, free_key,
+    pack_key, split_row_key, unframe,
+};
+use super::log::{Packed, end_of_log, fits_inline};
+use super::overlay::{CellError, Change};
+use super::progress::{Progress, Refused};
+use super::prune::Pruner;
+use super::read_set::{ReadSet, Version};
+use super::shared::{Shared, panicked};
+use crate::error::{Error, StoreError, UnitError};
+use crate::event::Envelope;
+use crate::store::{CommitError, CommitRequest, CursorChange, Direction, Durability, Position, Receipt, Settlement};
+
+/// A unit of work handed over for commit. Plain data: no code of the user is inside.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) changes: BTreeMap<Vec<u8>, Change>,
+    pub(super) reads: ReadSet,
+    pub(super) commit: CommitRequest,
+}
+
+impl Request {
+    /// About how many bytes it writes.
+    pub(super) fn weight(&self, limits: &Limits) -> usize {
+        let rows: usize = self.changes.iter().map(|(key, change)| limits.cost(key.len() + change.weight())).sum();
+        // Cursors are merged, so that most settlements write nothing of their own.
+        let parked = |settlement: &Settlement| match &settlement.change {
+            CursorChange::Park { parked, .. } | CursorChange::StillParked(parked) => parked.envelope.weight(),
+            _ => 64,
+        };
+        rows + self.commit.events.iter().map(Envelope::weight).sum::<usize>()
+            + self.commit.settlements.iter().map(parked).sum::<usize>()
+    }
+}
+
+/// What became of a request.
+pub(super) type Answer = Result<Receipt, CommitError>;
+
+/// The least that is pruned in a step.
+const PRUNE_STEP: usize = 64 * 1024;
+
+/// Commits groups of requests; owned by the one that commits.
+pub(super) struct CommitCore {
+    shared: Arc<Shared>,
+    progress: Progress,
+    pruner: Pruner,
+    version: Version,
+    next_position: Position,
+    next_chunk: u64,
+    applier: Applier,
+}
+
+impl CommitCore {
+    /// Takes up what is stored.
+    pub(super) fn load(shared: Arc<Shared>) -> Result<Self, StoreError> {
+        let ends = shared.get(LOG_ENDS)?;
+        let (next, looked_to) = match ends.as_deref() {
+            None => (1, 0),
+            Some(body) => body
+                .split_first_chunk()
+                .and_then(|(next, rest)| Some((u64::from_be_bytes(*next), u64::from_be_bytes(rest.try_into().ok()?))))
+                .ok_or_else(|| damaged(LOG_ENDS, "it is no pair of positions"))?,
+        };
+        let last_id = |kind| {
+            let last = shared.scan_raw(&all_of(kind), Direction::Backward, 1)?.pop();
+            Ok::<_, StoreError>(last.and_then(|(key, _)| chunk_id(&key)).unwrap_or(0))
+        };
+        let next_chunk = last_id(CHUNK)?.max(last_id(FREE)?) + 1;
+        let next_position = end_of_log(&shared)?.max(Position(next));
+        let progress = Progress::load(&shared)?;
+        let pruner = Pruner::load(&shared, Position(looked_to))?;
+        shared.pruned.store(looked_to, SeqCst);
+        Ok(Self {
+            applier: Applier::new(shared.clone()),
+            progress,
+            pruner,
+            version: 0,
+            next_position,
+            next_chunk,
+            shared,
+        })
+    }
+
+    /// The last position given out.
+    pub(super) fn last_position(&self) -> Position {
+        Position(self.next_position.0 - 1)
+    }
+
+    /// Commits a group and answers each of its requests in order.
+    pub(super) fn commit(&mut self, requests: Vec<Request>) -> Vec<Answer> {
+        let count = requests.len();
+        let refuse = |error: StoreError| (0..count).map(|_| Err(CommitError::from(error.clone()))).collect();
+        if let Err(error) = self.shared.engine() {
+            return refuse(error);
+        }
+        let prepared = catch_unwind(AssertUnwindSafe(|| self.prepare(requests)));
+        let (group, mut answers) = match prepared {
+            Ok(prepared) => prepared,
+            // Nothing was handed to the engine yet, but what is known in memory may be half of the truth.
+            Err(panic) => return refuse(self.stop(panicked(&*panic))),
+        };
+        if let Err(error) = self.carry_out(group) {
+            for answer in &mut answers {
+                if answer.is_ok() {
+                    *answer = Err(CommitError::InDoubt(error.clone()));
+                }
+            }
+        }
+        let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+        answers.iter_mut().flatten().for_each(|receipt| receipt.group = accepted);
+        // Before anybody is answered, so that who has committed finds its events in the log.
+        self.ring();
+        answers
+    }
+
+    /// Lets the readers of the log go on to what was committed.
+    pub(super) fn ring(&self) {
+        let last = self.last_position();
+        if self.shared.engine().is_ok() {
+            self.shared.delivered.send_if_modified(|delivered| {
+                let risen = *delivered < last;
+                *delivered = last.max(*delivered);
+                risen
+            });
+        }
+    }
+
+    /// Removes some of what nobody needs, and says whether there is more of it.
+    pub(super) fn prune(&mut self) -> bool {
+        if self.shared.engine().is_err() {
+            return false;
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.prepare(Vec::new()))) {
+            Ok((group, _)) if group.batch.is_empty() => false,
+            Ok((group, _)) => {
+                let more = group.more;
+                self.carry_out(group).is_ok() && more
+            }
+            Err(panic) => {
+                self.stop(panicked(&*panic));
+                false
+            }
+        }
+    }
+
+    /// Forgets a durable listener.
+    pub(super) fn forget(&mut self, listener: &str) -> Result<(), StoreError> {
+        self.shared.engine()?;
+        let (parked, small) = self.progress.kept_for(listener);
+        let step = self.shared.limits.group_bytes / 2 / self.shared.limits.entry_bytes.max(1);
+        for keys in parked.chunks(step.max(1)) {
+            let mut group = self.group();
+            for key in keys {
+                let write = Write { key: key.clone(), value: None, old: self.old_pieces(&group, key)? };
+                self.write(&mut group, write);
+            }
+            self.carry_out(group)?;
+        }
+        // The cursor stands last: until then the listener can be forgotten again.
+        for keys in small.chunks(step.max(1)) {
+            let mut group = self.group();
+            for key in keys {
+                group.insert(key.clone(), None);
+            }
+            group.durability = Durability::Sync;
+            self.carry_out(group)?;
+        }
+        self.progress.forget(listener);
+        Ok(())
+    }
+
+    /// Whether everything applied is synced, or nothing can be any more.
+    pub(super) fn is_synced(&self) -> bool {
+        self.shared.engine().is_err() || self.applier.is_synced()
+    }
+
+    /// Syncs whatever is not.
+    pub(super) fn sync_all(&mut self) -> Result<(), StoreError> {
+        let mut group = self.group();
+        group.durability = Durability::Sync;
+        self.carry_out(group)
+    }
+
+    /// Marks the store as open, or as closed in good order, and syncs.
+    pub(super) fn mark(&mut self, clean: bool) -> Result<(), StoreError> {
+        self.shared.engine()?;
+        let mut group = self.group();
+        group.put(CLEAN.to_vec(), &[u8::from(clean)]);
+        group.durability = Durability::Sync;
+        self.carry_out(group)
+    }
+
+    fn group(&self) -> Group {
+        Group::new(self.shared.limits, self.version, self.next_position)
+    }
+
+    fn prepare(&mut self, requests: Vec<Request>) -> (Group, Vec<Answer>) {
+        let mut group = self.group();
+        let before = self.next_position;
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            let durability = request.commit.durability;
+            let answer = self.admit(&mut group, request);
+            if answer.is_ok() {
+                group.durability = group.durability.max(durability);
+            }
+            answers.push(answer);
+        }
+        group.version = self.version;
+        let mut log_bytes = 0;
+        let mut written = Vec::new();
+        for Packed { first, body, known } in group.packer.finish() {
+            log_bytes += body.len();
+            group.put(pack_key(first), &body);
+            written.extend(known);
+        }
+        for listener in std::mem::take(&mut group.moved) {
+            if let Some((key, body)) = self.progress.encoded(&listener) {
+                group.put(key, &body);
+            }
+        }
+        let room = self.shared.limits.group_bytes.saturating_sub(group.bytes);
+        let low = self.progress.low().map_or(before, |low| low.min(before));
+        let removal = self.pruner.step(&self.shared, low, room.min(PRUNE_STEP.max(2 * log_bytes)));
+        self.shared.pruned.store(self.pruner.looked_to.0, SeqCst);
+        written.into_iter().for_each(|pack| self.pruner.written(pack));
+        group.more = removal.more;
+        group.bytes += removal.bytes;
+        group.batch.extend(removal.keys.into_iter().map(|key| (key, None)));
+        for chunks in removal.freed {
+            self.free(&mut group, chunks);
+        }
+        if removal.looked {
+            let ends = [self.next_position.0.to_be_bytes(), self.pruner.looked_to.0.to_be_bytes()].concat();
+            group.put(LOG_ENDS.to_vec(), &ends);
+        }
+        (group, answers)
+    }
+
+    /// Adds a request to the group, or refuses it without a trace.
+    fn admit(&mut self, group: &mut Group, request: Request) -> Answer {
+        let Request { changes, reads, commit: CommitRequest { events, settlements, .. } } = request;
+        self.shared.recent.lock().check(&reads).map_err(|conflict| self.shared.conflict(conflict))?;
+        let rows =
+            changes.into_iter().map(|(key, change)| self.row(group, key, change)).collect::<Result<Vec<_>, Error>>()?;
+        let steps = self.progress.settle(&settlements).map_err(|refused| match refused {
+            Refused::Settled(error) => Error::from(error),
+            Refused::Encoding(error) => Error::from(error),
+        })?;
+        let parked = steps
+            .parked_keys()
+            .map(|key| Ok((key.clone(), self.old_pieces(group, key)?)))
+            .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+        let encoded: Vec<_> = events
+            .iter()
+            .map(|envelope| {
+                let mut encoded = Vec::with_capacity(envelope.weight() + 32);
+                envelope.encode(&mut encoded);
+                (encoded, envelope.header.logged)
+            })
+            .collect();
+        let limits = &self.shared.limits;
+        let small = |len: usize| if len > limits.chunk_bytes { Chunks::BYTES } else { len };
+        let bytes: usize = rows
+            .iter()
+            .map(|row| limits.cost(row.key.len() + row.value.as_ref().map_or(0, |value| small(value.len()))))
+            .chain(encoded.iter().map(|(encoded, _)| small(encoded.len())))
+            .sum();
+        if bytes > limits.unit_bytes {
+            let entries = rows.len() + encoded.len();
+            return Err(UnitError::TooManyWrites { entries, bytes, limit: limits.unit_bytes }.into());
+        }
+
+        // From here on it is accepted.
+        if !rows.is_empty() {
+            self.version += 1;
+            self.shared.recent.lock().record(self.version, rows.iter().map(|row| &row.key[..]));
+        }
+        for row in rows {
+            self.write_row(group, row);
+        }
+        let writes = self.progress.accept(steps);
+        group.moved.extend(writes.moved);
+        for (key, value) in writes.small {
+            match value {
+                Some(body) => group.put(key, &body),
+                None => group.insert(key, None),
+            }
+        }
+        for (key, value) in writes.large {
+            let old = parked.get(&key).copied().flatten();
+            self.write(group, Write { key, value, old });
+        }
+        let positions = encoded.into_iter().map(|(encoded, logged)| self.append(group, &encoded, logged)).collect();
+        Ok(Receipt { positions, ..Receipt::default() })
+    }
+
+    /// What a change leaves, given what stands now.
+    fn row(&self, group: &Group, key: Vec<u8>, change: Change) -> Result<Write, Error> {
+        let table = split_row_key(&key).map_or(0, |(table, _)| table);
+        let mut old = None;
+        let mut stored = None;
+        if change.needs_stored() || self.shared.catalogue.is_large(table) {
+            match self.now(group, &key)? {
+                Some(Framed::Inline(value)) => stored = Some(value),
+                Some(Framed::Chunked(chunks)) => old = Some(chunks),
+                None => {}
+            }
+        }
+        let refused = |error: CellError| {
+            let delta = change.add.map_or(0, |add| add.delta);
+            error.into_refusal(&self.shared.catalogue.name(table), &key, delta)
+        };
+        if let (true, Some(chunks)) = (change.needs_stored(), old) {
+            return Err(refused(CellError::NotACell { bytes: usize::try_from(chunks.len).unwrap_or(usize::MAX) }));
+        }
+        let value = change.committed(stored).map_err(refused)?;
+        Ok(Write { key, value, old })
+    }
+
+    /// What stands under `key` after the requests before.
+    fn now(&self, group: &Group, key: &[u8]) -> Result<Option<Framed>, StoreError> {
+        let raw = match group.batch.get(key) {
+            Some(value) => value.clone(),
+            None => self.shared.get_raw(key)?,
+        };
+        raw.map(|value| unframe(key, value)).transpose()
+    }
+
+    fn old_pieces(&self, group: &Group, key: &[u8]) -> Result<Option<Chunks>, StoreError> {
+        Ok(match self.now(group, key)? {
+            Some(Framed::Chunked(chunks)) => Some(chunks),
+            _ => None,
+        })
+    }
+
+    fn write_row(&mut self, group: &mut Group, row: Write) {
+        let large = row.value.as_ref().is_some_and(|value| value.len() > self.shared.limits.chunk_bytes);
+        if let Some((table, _)) = split_row_key(&row.key)
+            && let Some((key, record)) = self.shared.catalogue.record(table, large)
+        {
+            group.insert(key, Some(record));
+        }
+        self.write(group, row);
+    }
+
+    /// Writes a value that may be large, and frees the pieces of the one before.
+    fn write(&mut self, group: &mut Group, Write { key, value, old }: Write) {
+        if let Some(old) = old {
+            self.free(group, old);
+        }
+        match value {
+            Some(body) if body.len() > self.shared.limits.chunk_bytes => {
+                let chunks = self.cut(group, &body);
+                let value = frame_chunks(&key, chunks);
+                group.insert(key, Some(value));
+            }
+            Some(body) => group.put(key, &body),
+            None => group.insert(key, None),
+        }
+    }
+
+    /// Cuts a large value into pieces.
+    fn cut(&mut self, group: &mut Group, body: &[u8]) -> Chunks {
+        let id = self.next_chunk;
+        self.next_chunk += 1;
+        let mut count = 0;
+        for piece in body.chunks(self.shared.limits.chunk_bytes) {
+            let key = chunk_key(id, count);
+            group.bytes += self.shared.limits.cost(key.len() + piece.len());
+            let value = frame(&key, piece);
+            group.pieces.insert(key, value);
+            count += 1;
+        }
+        let chunks = Chunks { id, count, len: body.len() as u64 };
+        group.large.push(chunks);
+        chunks
+    }
+
+    /// Nobody refers to these pieces any more.
+    fn free(&mut self, group: &mut Group, chunks: Chunks) {
+        if let Some(own) = group.large.iter().position(|large| large.id == chunks.id) {
+            group.large.swap_remove(own);
+            for key in chunks.keys() {
+                group.pieces.remove(&key);
+            }
+        } else {
+            group.put(free_key(chunks.id), &chunks.encode());
+            self.pruner.free(chunks);
+        }
+    }
+
+    fn append(&mut self, group: &mut Group, encoded: &[u8], logged: bool) -> Position {
+        let position = if fits_inline(encoded.len(), self.shared.limits.chunk_bytes) {
+            group.bytes += encoded.len();
+            group.packer.inline(encoded, logged)
+        } else {
+            let chunks = self.cut(group, encoded);
+            group.packer.chunked(chunks, logged)
+        };
+        self.next_position = position.next();
+        position
+    }
+
+    /// Hands a group to the engine; an error or a panic stops the store.
+    fn carry_out(&mut self, group: Group) -> Result<(), StoreError> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.applier.store(group)));
+        outcome.unwrap_or_else(|panic| Err(panicked(&*panic))).inspect_err(|error| {
+            self.stop(error.clone());
+        })
+    }
+
+    /// Stops the store because of `cause`, and answers what the next caller gets.
+    fn stop(&self, cause: StoreError) -> StoreError {
+        self.shared.poison(cause.clone());
+        StoreError::Poisoned { cause: Arc::new(cause) }
+    }
+}

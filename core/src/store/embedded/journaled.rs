@@ -1,0 +1,340 @@
+//! An engine behind a journal: what is applied is durable once it is in the journal, and reaches the engine later.
+//!
+//! Batches are taken into memory, where readers see them over what the engine holds, and into the [`Journal`], which is what a
+//! sync syncs. When as much has gathered as the engine may take between two full syncs, it is frozen, and a thread hands it to
+//! the engine as one batch and syncs the engine, while further batches gather in the journal's other area.
+//!
+//! # Why nothing is lost or applied over something newer
+//! Each batch handed to the engine carries the number of the last journal record in it, so that the engine itself says how far it
+//! is; the engine takes a batch whole or not at all, and a crash leaves it at one of those batches, or at none older than the last
+//! that was synced. At opening, records above that number are applied in order; those up to it are skipped. An area is written
+//! anew only after the engine was synced with everything that is in it. Records hold values, not changes, so that a crash while
+//! they are applied changes nothing.
+//!
+//! It repairs no engine: one that loses what it synced is told from the journal only as long as the records lie there.
+
+use std::ops::{Bound, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+use super::Limits;
+use super::engine::{Batch, Engine};
+use super::journal::{self, Journal, Record};
+use super::layout::{ABSORBED, CHUNK, LOG, after, damaged, frame, unframe_inline};
+use super::shared::panicked;
+use crate::error::StoreError;
+use crate::store::{Direction, Durability, Row};
+
+/// An engine behind a journal.
+///
+/// Dropped, it hands the engine what it has gathered; should that fail, it lies in the journal.
+pub struct Journaled {
+    writer: Mutex<Writer>,
+    below: Arc<Below>,
+    limits: Limits,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the committing thread alone uses.
+struct Writer {
+    journal: Journal,
+    /// About how many bytes have gathered in memory since the last were frozen.
+    gathered: usize,
+}
+
+/// What the thread behind shares with everybody.
+struct Below {
+    engine: Arc<dyn Engine>,
+    layers: RwLock<Layers>,
+    duty: Mutex<Duty>,
+    bell: Condvar,
+}
+
+/// What the engine may not have yet.
+#[derive(Default)]
+struct Layers {
+    recent: Batch,
+    /// Older, and on its way into the engine.
+    frozen: Arc<Batch>,
+}
+
+/// What the thread behind has to do.
+enum Duty {
+    Nothing,
+    /// Hand what is frozen to the engine; it reaches up to this record.
+    Absorb(u64),
+    End,
+    Failed(StoreError),
+}
+
+impl Journaled {
+    /// Makes an empty journal at `path` for `engine`, on the disk but for its folder.
+    ///
+    /// # Errors
+    /// The engine's, and a file that cannot be made.
+    pub fn create(engine: &dyn Engine, path: &Path) -> Result<(), StoreError> {
+        Journal::create(path, 0)?;
+        absorb(engine, Batch::new(), 0)
+    }
+
+    /// Opens the journal at `path` and hands `engine` what it lacks.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], if something that was synced is not whole; the engine's; a file that cannot be read or written;
+    /// a thread that cannot be started.
+    pub fn open(engine: Arc<dyn Engine>, path: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let absorbed = engine.get(ABSORBED)?.ok_or_else(|| damaged(ABSORBED, "it is missing"))?;
+        let absorbed = unframe_inline(ABSORBED, absorbed)?;
+        let absorbed = absorbed.try_into().map_err(|_| damaged(ABSORBED, "it is no number"))?;
+        let absorbed = u64::from_be_bytes(absorbed);
+        let records = journal::read(path, absorbed)?;
+        let last = records.last().map_or(absorbed, |record| record.number);
+        replay(&*engine, records, &limits)?;
+        let journal = Journal::replace(path, last)?;
+        let below = Below { engine, layers: RwLock::default(), duty: Mutex::new(Duty::Nothing), bell: Condvar::new() };
+        let below = Arc::new(below);
+        let behind = below.clone();
+        let thread = std::thread::Builder::new()
+            .name("aftercommit-engine".to_owned())
+            .spawn(move || behind.run())
+            .map_err(|cause| StoreError::backend("start the thread behind the journal", cause))?;
+        let writer = Mutex::new(Writer { journal, gathered: 0 });
+        Ok(Self { writer, below, limits, thread: Some(thread) })
+    }
+
+    /// Freezes what has gathered and has it handed to the engine, after what was frozen before.
+    fn freeze(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let mut duty = self.below.wait()?;
+        // Before anything that follows it can be synced.
+        writer.journal.turn()?;
+        writer.gathered = 0;
+        let mut layers = self.below.layers.write();
+        layers.frozen = Arc::new(std::mem::take(&mut layers.recent));
+        *duty = Duty::Absorb(writer.journal.last());
+        self.below.bell.notify_all();
+        Ok(())
+    }
+
+    /// Hands the engine a batch that no area can hold, and waits for it.
+    fn pass(&self, writer: &mut Writer, batch: Batch) -> Result<(), StoreError> {
+        self.freeze(writer)?;
+        let _idle = self.below.wait()?;
+        writer.journal.pass();
+        absorb(&*self.below.engine, batch, writer.journal.last())
+    }
+}
+
+impl Engine for Journaled {
+    fn kind(&self) -> &'static str {
+        self.below.engine.kind()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(value) = self.below.layers.read().get(key) {
+            return Ok(value.clone());
+        }
+        self.below.engine.get(key)
+    }
+
+    fn scan(&self, range: Range<&[u8]>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreError> {
+        // First what lies above: it sinks into the engine, and never rises.
+        let above = self.below.layers.read().scan(range.clone(), direction, limit);
+        let Some((last, _)) = above.last() else { return self.below.engine.scan(range, direction, limit) };
+        // If there are enough rows above already, no others lie behind the last of them.
+        let enough = above.iter().filter(|(_, value)| value.is_some()).count() >= limit;
+        let end = after(last);
+        let range = match direction {
+            Direction::Forward if enough => range.start..&end[..],
+            Direction::Backward if enough => &last[..]..range.end,
+            _ => range,
+        };
+        let below = self.below.engine.scan(range, direction, limit.saturating_add(above.len()))?;
+        let below = below.into_iter().map(|(key, value)| (key, Some(value)));
+        let rows = merge(above.into_iter(), below, direction).filter_map(|(key, value)| Some((key, value?)));
+        Ok(rows.take(limit).collect())
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        let writer = &mut *self.writer.lock();
+        self.below.check()?;
+        if journal::size(&batch) > journal::AREA {
+            return self.pass(writer, batch);
+        }
+        let bytes = cost(&batch, &self.limits);
+        let full = writer.gathered > 0 && writer.gathered + bytes > self.limits.group_bytes;
+        if full || !writer.journal.has_room_for(&batch) {
+            self.freeze(writer)?;
+        }
+        writer.gathered += bytes;
+        writer.journal.add(&batch);
+        self.below.layers.write().recent.extend(batch);
+        Ok(())
+    }
+
+    fn sync(&self, durability: Durability) -> Result<(), StoreError> {
+        let journal = &mut self.writer.lock().journal;
+        self.below.check()?;
+        match durability {
+            Durability::Buffered => Ok(()),
+            Durability::Flush => journal.write(),
+            Durability::Sync => journal.sync(),
+        }
+    }
+
+    fn size(&self) -> Option<u64> {
+        Some(self.below.engine.size()? + 2 * journal::AREA as u64)
+    }
+}
+
+impl Drop for Journaled {
+    fn drop(&mut self) {
+        let writer = &mut *self.writer.lock();
+        if writer.gathered > 0 && !std::thread::panicking() {
+            // What fails lies in the journal, and is found there at the next opening.
+            let _ = self.freeze(writer);
+        }
+        if let Ok(mut duty) = self.below.wait() {
+            *duty = Duty::End;
+            self.below.bell.notify_all();
+        }
+        // It has told of its own panic.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Below {
+    /// The duty once there is none.
+    fn wait(&self) -> Result<parking_lot::MutexGuard<'_, Duty>, StoreError> {
+        let mut duty = self.duty.lock();
+        while let Duty::Absorb(_) = &*duty {
+            self.bell.wait(&mut duty);
+        }
+        match &*duty {
+            Duty::Failed(error) => Err(error.clone()),
+            _ => Ok(duty),
+        }
+    }
+
+    /// Whether all went well so far.
+    fn check(&self) -> Result<(), StoreError> {
+        match &*self.duty.lock() {
+            Duty::Failed(error) => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn run(&self) {
+        let mut duty = self.duty.lock();
+        loop {
+            match *duty {
+                Duty::Nothing => self.bell.wait(&mut duty),
+                Duty::End | Duty::Failed(_) => return,
+                Duty::Absorb(upto) => {
+                    let done = parking_lot::MutexGuard::unlocked(&mut duty, || self.absorb_frozen(upto));
+                    *duty = match done {
+                        Ok(()) => Duty::Nothing,
+                        Err(error) => Duty::Failed(error),
+                    };
+                    self.bell.notify_all();
+                }
+            }
+        }
+    }
+
+    fn absorb_frozen(&self, upto: u64) -> Result<(), StoreError> {
+        let frozen = self.layers.read().frozen.clone();
+        let done = catch_unwind(AssertUnwindSafe(|| absorb(&*self.engine, (*frozen).clone(), upto)));
+        done.unwrap_or_else(|panic| Err(panicked(&*panic)))?;
+        self.layers.write().frozen = Arc::default();
+        Ok(())
+    }
+}
+
+impl Layers {
+    /// What `key` was last set to, if it was.
+    fn get(&self, key: &[u8]) -> Option<&Option<Vec<u8>>> {
+        self.recent.get(key).or_else(|| self.frozen.get(key))
+    }
+
+    /// The entries of `range` up to the one that makes `limit` rows.
+    fn scan(&self, range: Range<&[u8]>, direction: Direction, limit: usize) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let bounds = (Bound::Included(range.start), Bound::Excluded(range.end));
+        let (recent, frozen) = (self.recent.range::<[u8], _>(bounds), self.frozen.range::<[u8], _>(bounds));
+        let take = |merged: &mut dyn Iterator<Item = (&Vec<u8>, &Option<Vec<u8>>)>| {
+            let mut out = Vec::new();
+            let mut rows = 0;
+            for (key, value) in merged {
+                rows += usize::from(value.is_some());
+                out.push((key.clone(), value.clone()));
+                if rows >= limit {
+                    break;
+                }
+            }
+            out
+        };
+        match direction {
+            Direction::Forward => take(&mut merge(recent, frozen, direction)),
+            Direction::Backward => take(&mut merge(recent.rev(), frozen.rev(), direction)),
+        }
+    }
+}
+
+/// Both in order; of two with the same key, the one above.
+fn merge<K: Ord, V>(
+    above: impl Iterator<Item = (K, V)>,
+    below: impl Iterator<Item = (K, V)>,
+    direction: Direction,
+) -> impl Iterator<Item = (K, V)> {
+    let (mut above, mut below) = (above.peekable(), below.peekable());
+    std::iter::from_fn(move || {
+        let order = match (above.peek(), below.peek()) {
+            (Some((above, _)), Some((below, _))) if direction == Direction::Forward => above.cmp(below),
+            (Some((above, _)), Some((below, _))) => below.cmp(above),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, _) => std::cmp::Ordering::Greater,
+        };
+        match order {
+            std::cmp::Ordering::Less => above.next(),
+            std::cmp::Ordering::Greater => below.next(),
+            std::cmp::Ordering::Equal => below.next().and(above.next()),
+        }
+    })
+}
+
+/// Hands the engine what lies in records, with no more between two full syncs than it bears.
+fn replay(engine: &dyn Engine, records: Vec<Record>, limits: &Limits) -> Result<(), StoreError> {
+    let mut gathered = Batch::new();
+    let (mut bytes, mut upto) = (0, 0);
+    for Record { number, batch } in records {
+        let more = cost(&batch, limits);
+        if bytes > 0 && bytes + more > limits.group_bytes {
+            absorb(engine, std::mem::take(&mut gathered), upto)?;
+            bytes = 0;
+        }
+        gathered.extend(batch);
+        (bytes, upto) = (bytes + more, number);
+    }
+    if bytes > 0 { absorb(engine, gathered, upto) } else { Ok(()) }
+}
+
+/// Hands the engine a batch that reaches up to the record `upto`, and syncs it.
+fn absorb(engine: &dyn Engine, mut batch: Batch, upto: u64) -> Result<(), StoreError> {
+    batch.insert(ABSORBED.to_vec(), Some(frame(ABSORBED, &upto.to_be_bytes())));
+    engine.apply(batch)?;
+    engine.sync(Durability::Sync)
+}
+
+/// About by how much a batch makes the engine's log grow: a removed pack or piece as much as one that is written.
+fn cost(batch: &Batch, limits: &Limits) -> usize {
+    let entry = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| match (value, key.first()) {
+        (Some(value), _) => limits.cost(key.len() + value.len()),
+        (None, Some(&LOG)) => limits.cost(limits.pack_bytes),
+        (None, Some(&CHUNK)) => limits.cost(limits.chunk_bytes),
+        (None, _) => limits.cost(key.len()),
+    };
+    batch.iter().map(entry).sum()
+}

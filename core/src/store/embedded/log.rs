@@ -1,0 +1,390 @@
+//! The log: events packed into few rows, each named by the position of its first event.
+//!
+//! Positions within a pack are neighbours; between packs there may be gaps. A large event lies in pieces of its own.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::layout::{Chunks, LOG, all_of, chunk_key, damaged, pack_first, pack_key, unframe_inline};
+use super::prune::Known;
+use super::shared::Shared;
+use crate::error::StoreError;
+use crate::event::Envelope;
+use crate::store::{Direction, LogEvent, Position};
+
+const HAS_LOGGED: u8 = 1;
+const INLINE: u8 = 0;
+const CHUNKED: u8 = 1;
+const ERASED: u8 = 2;
+/// What a tombstone holds: the event's id.
+const TOMBSTONE: usize = 16;
+/// What an entry costs beside the event: its kind and length.
+const PER_ENTRY: usize = 5;
+
+/// Packs a group's events, in order.
+#[derive(Debug)]
+pub(super) struct Packer {
+    max_bytes: usize,
+    first: Position,
+    next: Position,
+    body: Vec<u8>,
+    has_large: bool,
+    done: Vec<Packed>,
+}
+
+/// A pack to be written.
+#[derive(Debug)]
+pub(super) struct Packed {
+    pub(super) first: Position,
+    pub(super) body: Vec<u8>,
+    /// What is to be known of it, unless it holds large events.
+    pub(super) known: Option<Known>,
+}
+
+impl Packer {
+    /// Packs of about `max_bytes`, the first event at `first`.
+    pub(super) fn new(first: Position, max_bytes: usize) -> Self {
+        Self { max_bytes, first, next: first, body: vec![0], has_large: false, done: Vec::new() }
+    }
+
+    /// Appends an event that lies in the pack itself.
+    pub(super) fn inline(&mut self, encoded: &[u8], logged: bool) -> Position {
+        let len = u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_be_bytes();
+        self.entry(&[&[INLINE], &len, encoded], logged)
+    }
+
+    /// Appends an event that lies in pieces.
+    pub(super) fn chunked(&mut self, chunks: Chunks, logged: bool) -> Position {
+        let at = self.entry(&[&[CHUNKED], &chunks.encode()], logged);
+        self.has_large = true;
+        at
+    }
+
+    /// Appends the tombstone of an event that had this id.
+    pub(super) fn erased(&mut self, id: Uuid) -> Position {
+        self.entry(&[&[ERASED], id.as_bytes()], false)
+    }
+
+    fn entry(&mut self, parts: &[&[u8]], logged: bool) -> Position {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if self.next > self.first && self.body.len() + len > self.max_bytes {
+            self.finish_pack();
+        }
+        if logged {
+            self.body[0] |= HAS_LOGGED;
+        }
+        for part in parts {
+            self.body.extend_from_slice(part);
+        }
+        let at = self.next;
+        self.next = at.next();
+        at
+    }
+
+    fn finish_pack(&mut self) {
+        let body = std::mem::replace(&mut self.body, vec![0]);
+        let (first, end) = (self.first, self.next);
+        let known = Known { first, end, has_logged: body[0] & HAS_LOGGED != 0, bytes: body.len() };
+        let known = (!std::mem::take(&mut self.has_large)).then_some(known);
+        self.done.push(Packed { first, body, known });
+        self.first = end;
+    }
+
+    /// The packs by first position; further events begin a new one.
+    pub(super) fn finish(&mut self) -> Vec<Packed> {
+        if self.next > self.first {
+            self.finish_pack();
+        }
+        std::mem::take(&mut self.done)
+    }
+}
+
+/// Whether an event of this encoded size lies in the pack itself.
+pub(super) fn fits_inline(encoded: usize, max_bytes: usize) -> bool {
+    encoded + PER_ENTRY < max_bytes
+}
+
+/// A pack as read.
+#[derive(Debug)]
+pub(super) struct Pack {
+    key: Vec<u8>,
+    pub(super) first: Position,
+    pub(super) has_logged: bool,
+    body: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+/// Where an event lies.
+#[derive(Debug)]
+enum Entry {
+    Inline(Range<usize>),
+    Chunked(Chunks),
+    Erased(Uuid),
+}
+
+impl Pack {
+    /// Reads a pack's row.
+    pub(super) fn decode(key: Vec<u8>, value: Vec<u8>) -> Result<Self, StoreError> {
+        let first = pack_first(&key)?;
+        let body = unframe_inline(&key, value)?;
+        let mut entries = Vec::new();
+        let mut at = 1;
+        while at < body.len() {
+            let rest = body.get(at + 1..).unwrap_or_default();
+            let entry = match body[at] {
+                INLINE => rest.split_first_chunk().and_then(|(len, rest)| {
+                    let len = u32::from_be_bytes(*len) as usize;
+                    (len <= rest.len()).then(|| Entry::Inline(at + PER_ENTRY..at + PER_ENTRY + len))
+                }),
+                CHUNKED => rest.get(..Chunks::BYTES).and_then(Chunks::decode).map(Entry::Chunked),
+                ERASED => rest.first_chunk::<TOMBSTONE>().map(|id| Entry::Erased(Uuid::from_bytes(*id))),
+                _ => None,
+            };
+            let entry = entry.ok_or_else(|| damaged(&key, "an entry of it is cut off"))?;
+            at = match &entry {
+                Entry::Inline(range) => range.end,
+                Entry::Chunked(_) => at + 1 + Chunks::BYTES,
+                Entry::Erased(_) => at + 1 + TOMBSTONE,
+            };
+            entries.push(entry);
+        }
+        match body.first() {
+            Some(flags) if !entries.is_empty() => {
+                Ok(Self { key, first, has_logged: flags & HAS_LOGGED != 0, body, entries })
+            }
+            _ => Err(damaged(&key, "it holds no event")),
+        }
+    }
+
+    /// The position after its last event.
+    pub(super) fn end(&self) -> Position {
+        Position(self.first.0 + self.entries.len() as u64)
+    }
+
+    /// Where its large events are.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Chunks> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Chunked(chunks) => Some(*chunks),
+            Entry::Inline(_) | Entry::Erased(_) => None,
+        })
+    }
+
+    /// Whether its row still is what was read: it may be pruned, or an event of it erased.
+    fn stands(&self, shared: &Shared) -> Result<bool, StoreError> {
+        let now = shared.get_raw(&self.key)?.map(|value| unframe_inline(&self.key, value)).transpose()?;
+        Ok(now.is_some_and(|now| now == self.body))
+    }
+
+    /// How many bytes its row holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Where its row stands.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// How many places it has.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The id of the event that was erased at `index`.
+    pub(super) fn erased(&self, index: usize) -> Option<Uuid> {
+        match self.entries.get(index) {
+            Some(Entry::Erased(id)) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The id of the event at `index`; `None` if the pack was pruned meanwhile.
+    fn id(&self, index: usize, shared: &Shared) -> Result<Option<Uuid>, StoreError> {
+        let named = |encoded: &[u8]| Envelope::id_of(encoded).ok_or_else(|| damaged(&self.key, "an event ends early"));
+        match &self.entries[index] {
+            Entry::Erased(id) => Ok(Some(*id)),
+            Entry::Inline(range) => named(&self.body[range.clone()]).map(Some),
+            // Its header begins the first piece.
+            Entry::Chunked(chunks) => {
+                let key = chunk_key(chunks.id, 0);
+                let piece = shared.get_raw(&key)?.map(|value| unframe_inline(&key, value)).transpose()?;
+                piece.map(|encoded| named(&encoded)).transpose()
+            }
+        }
+    }
+
+    /// Its row's body with a tombstone at `index`, and where the pieces of what stood there are.
+    pub(super) fn without(&self, index: usize, shared: &Shared) -> Result<(Vec<u8>, Option<Chunks>), StoreError> {
+        let id = self.id(index, shared)?.ok_or_else(|| damaged(&self.key, "a piece of an event is missing"))?;
+        let mut body = vec![self.body[0]];
+        let mut pieces = None;
+        for (at, entry) in self.entries.iter().enumerate() {
+            match entry {
+                _ if at == index => {
+                    body.push(ERASED);
+                    body.extend_from_slice(id.as_bytes());
+                    pieces = match entry {
+                        Entry::Chunked(chunks) => Some(*chunks),
+                        _ => None,
+                    };
+                }
+                Entry::Inline(range) => body.extend_from_slice(&self.body[range.start - PER_ENTRY..range.end]),
+                Entry::Chunked(chunks) => {
+                    body.push(CHUNKED);
+                    body.extend_from_slice(&chunks.encode());
+                }
+                Entry::Erased(id) => {
+                    body.push(ERASED);
+                    body.extend_from_slice(id.as_bytes());
+                }
+            }
+        }
+        let all_erased = (0..self.entries.len()).all(|at| at == index || self.erased(at).is_some());
+        if all_erased {
+            // Nothing is left that later listeners could want.
+            body[0] &= !HAS_LOGGED;
+        }
+        Ok((body, pieces))
+    }
+
+    fn event_len(&self, index: usize) -> usize {
+        match &self.entries[index] {
+            Entry::Erased(_) => 0,
+            Entry::Inline(range) => range.len(),
+            Entry::Chunked(chunks) => usize::try_from(chunks.len).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// The event at `index`; `None` if it was erased, or the pack was pruned meanwhile.
+    pub(super) fn event(&self, index: usize, shared: &Shared) -> Result<Option<LogEvent>, StoreError> {
+        let envelope = match &self.entries[index] {
+            Entry::Erased(_) => return Ok(None),
+            Entry::Inline(range) => Envelope::decode(&self.body[range.clone()])?,
+            Entry::Chunked(chunks) => match shared.pieces(*chunks) {
+                Ok(encoded) => Envelope::decode(&encoded)?,
+                Err(StoreError::Damaged { .. }) if !self.stands(shared)? => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(Some(LogEvent { position: Position(self.first.0 + index as u64), envelope: Arc::new(envelope) }))
+    }
+}
+
+/// What the log has at a position.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// An event.
+    Event { pack: Pack, index: usize },
+    /// An event was erased there, which had this id.
+    Erased(Uuid),
+    /// Nothing: pruned, or never given out.
+    Nothing,
+}
+
+/// What stands at `position`.
+pub(super) fn find_at(shared: &Shared, position: Position) -> Result<Found, StoreError> {
+    let Some(pack) = pack_around(shared, position)? else { return Ok(Found::Nothing) };
+    let index = usize::try_from(position.0 - pack.first.0).unwrap_or(usize::MAX);
+    Ok(match pack.erased(index) {
+        Some(id) => Found::Erased(id),
+        None => Found::Event { pack, index },
+    })
+}
+
+/// The position of the event with the given id, erased ones included, if the log still holds it. Looks through all of it.
+pub(super) fn find_id(shared: &Shared, id: Uuid) -> Result<Option<Position>, StoreError> {
+    let mut from = Position(0);
+    loop {
+        let packs = scan_packs(shared, from, Position(u64::MAX), READ_AHEAD)?;
+        let Some(last) = packs.last() else { return Ok(None) };
+        from = last.end();
+        for pack in &packs {
+            for index in 0..pack.len() {
+                if pack.id(index, shared)? == Some(id) {
+                    return Ok(Some(Position(pack.first.0 + index as u64)));
+                }
+            }
+        }
+    }
+}
+
+/// The pack that holds `position`, or would if it were not pruned: the last that begins at or before it.
+fn pack_around(shared: &Shared, position: Position) -> Result<Option<Pack>, StoreError> {
+    let range = pack_key(Position(0))..pack_key(position.next());
+    let found = shared.scan_raw(&range, Direction::Backward, 1)?.pop();
+    let pack = found.map(|(key, value)| Pack::decode(key, value)).transpose()?;
+    Ok(pack.filter(|pack| pack.end() > position))
+}
+
+/// How many packs are read at once.
+const READ_AHEAD: usize = 16;
+
+/// Events from `from` to `upto`, both included, within the limits; at least one if there is one.
+pub(super) fn read(
+    shared: &Shared,
+    from: Position,
+    upto: Position,
+    max_events: usize,
+    max_bytes: usize,
+) -> Result<Vec<LogEvent>, StoreError> {
+    let mut out: Vec<LogEvent> = Vec::new();
+    if from > upto || max_events == 0 {
+        return Ok(out);
+    }
+    let mut bytes = 0usize;
+    let mut packs: Vec<Pack> = pack_around(shared, from)?.into_iter().collect();
+    let mut next = packs.first().map_or(from, Pack::end);
+    loop {
+        for pack in packs {
+            let skip = usize::try_from(from.0.saturating_sub(pack.first.0)).unwrap_or(usize::MAX);
+            for index in skip..pack.entries.len() {
+                if pack.first.0 + index as u64 > upto.0 || out.len() == max_events {
+                    return Ok(out);
+                }
+                bytes = bytes.saturating_add(pack.event_len(index));
+                if bytes > max_bytes && !out.is_empty() {
+                    return Ok(out);
+                }
+                out.extend(pack.event(index, shared)?);
+            }
+            next = pack.end();
+        }
+        if next > upto || out.len() == max_events {
+            return Ok(out);
+        }
+        packs = scan_packs(shared, next, upto.next(), READ_AHEAD)?;
+        if packs.is_empty() {
+            return Ok(out);
+        }
+    }
+}
+
+/// The event at `position`, if the log still holds it.
+pub(super) fn read_one(shared: &Shared, position: Position) -> Result<Option<LogEvent>, StoreError> {
+    match pack_around(shared, position)? {
+        Some(pack) => {
+            let index = usize::try_from(position.0 - pack.first.0).unwrap_or(usize::MAX);
+            pack.event(index, shared)
+        }
+        None => Ok(None),
+    }
+}
+
+/// At most `limit` packs that begin in `from..before`, ascending.
+pub(super) fn scan_packs(
+    shared: &Shared,
+    from: Position,
+    before: Position,
+    limit: usize,
+) -> Result<Vec<Pack>, StoreError> {
+    let rows = shared.scan_raw(&(pack_key(from)..pack_key(before)), Direction::Forward, limit)?;
+    rows.into_iter().map(|(key, value)| Pack::decode(key, value)).collect()
+}
+
+/// The position after the last stored event; the first there is if there is none.
+pub(super) fn end_of_log(shared: &Shared) -> Result<Position, StoreError> {
+    let last = shared.scan_raw(&all_of(LOG), Direction::Backward, 1)?.pop();
+    Ok(last.map(|(key, value)| Pack::decode(key, value)).transpose()?.map_or(Position(1), |pack| pack.end()))
+}

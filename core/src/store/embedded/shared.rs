@@ -1,0 +1,269 @@
+//! What every part of an opened store shares: the engine while there is one, the versions, and the way values are read.
+
+use std::any::Any;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use super::Limits;
+use super::catalogue::Catalogue;
+use super::engine::Engine;
+use super::layout::{Chunks, Framed, damaged, split_row_key, unframe};
+use super::read_set::Version;
+use super::recent::{Conflict, Recent};
+use crate::error::{Panicked, StoreError, UnitError};
+use crate::key::readable;
+use crate::store::{Direction, Durability, Position, Row};
+
+/// The engine, or why there is none any more.
+enum State {
+    Open(Arc<dyn Engine>),
+    Poisoned { cause: Arc<StoreError>, engine: Option<Arc<dyn Engine>> },
+    Closed,
+}
+
+/// What every part of an opened store shares.
+pub(super) struct Shared {
+    state: RwLock<State>,
+    pub(super) catalogue: Catalogue,
+    pub(super) recent: Mutex<Recent>,
+    pub(super) versions: Versions,
+    pub(super) delivered: watch::Sender<Position>,
+    /// The log position below which events that are not kept may be gone. Raised before they are removed.
+    pub(super) pruned: AtomicU64,
+    pub(super) limits: Limits,
+    /// Whether one copies it, or an engine follows.
+    pub(super) copying: AtomicBool,
+}
+
+/// How far commits have come.
+#[derive(Debug, Default)]
+pub(super) struct Versions {
+    /// Raised before a group is applied.
+    applying: AtomicU64,
+    /// Raised once it is applied.
+    applied: AtomicU64,
+    /// Raised once it survives a kill.
+    flushed: AtomicU64,
+    /// Raised once it survives a power cut.
+    synced: AtomicU64,
+}
+
+impl Versions {
+    /// The version to note before a read.
+    pub(super) fn current(&self) -> Version {
+        self.applied.load(SeqCst)
+    }
+
+    pub(super) fn begin(&self, version: Version) {
+        self.applying.store(version, SeqCst);
+    }
+
+    pub(super) fn publish(&self, version: Version) {
+        self.applied.store(version, SeqCst);
+    }
+
+    /// Everything applied so far survives what `durability` says.
+    pub(super) fn settled(&self, durability: Durability) {
+        let version = self.current();
+        match durability {
+            Durability::Buffered => {}
+            Durability::Flush => self.flushed.store(version, SeqCst),
+            Durability::Sync => {
+                self.flushed.store(version, SeqCst);
+                self.synced.store(version, SeqCst);
+            }
+        }
+    }
+
+    /// Whether nothing at all was committed since `version`, and everything up to it survives what `durability` says.
+    pub(super) fn stands(&self, version: Version, durability: Durability) -> bool {
+        let durable = match durability {
+            Durability::Buffered => version,
+            Durability::Flush => self.flushed.load(SeqCst),
+            Durability::Sync => self.synced.load(SeqCst),
+        };
+        durable >= version && self.applying.load(SeqCst) == version
+    }
+}
+
+impl Shared {
+    pub(super) fn new(engine: Arc<dyn Engine>, limits: Limits) -> Self {
+        Self {
+            state: RwLock::new(State::Open(engine)),
+            catalogue: Catalogue::default(),
+            recent: Mutex::new(Recent::new(limits.recent_bytes)),
+            versions: Versions::default(),
+            delivered: watch::Sender::new(Position(0)),
+            pruned: AtomicU64::new(0),
+            limits,
+            copying: AtomicBool::new(false),
+        }
+    }
+
+    /// The engine, as long as the store may be used.
+    pub(super) fn engine(&self) -> Result<Arc<dyn Engine>, StoreError> {
+        match &*self.state.read() {
+            State::Open(engine) => Ok(engine.clone()),
+            State::Poisoned { cause, .. } => Err(StoreError::Poisoned { cause: cause.clone() }),
+            State::Closed => Err(StoreError::Closed),
+        }
+    }
+
+    /// Puts another engine in the place of the one in use, which must hold the same. Only between two groups.
+    pub(super) fn replace(&self, engine: Arc<dyn Engine>) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        match &mut *state {
+            State::Open(used) => {
+                let before = std::mem::replace(used, engine);
+                drop(state);
+                drop(before);
+                Ok(())
+            }
+            State::Poisoned { cause, .. } => Err(StoreError::Poisoned { cause: cause.clone() }),
+            State::Closed => Err(StoreError::Closed),
+        }
+    }
+
+    /// Stops the store for good because of `cause`; the first cause counts.
+    pub(super) fn poison(&self, cause: StoreError) {
+        let mut state = self.state.write();
+        if let State::Open(engine) = &*state {
+            *state = State::Poisoned { cause: Arc::new(cause), engine: Some(engine.clone()) };
+        }
+    }
+
+    pub(super) fn poisoned(&self) -> Option<StoreError> {
+        match &*self.state.read() {
+            State::Poisoned { cause, .. } => Some((**cause).clone()),
+            _ => None,
+        }
+    }
+
+    /// Gives the engine up; a poisoned store stays poisoned.
+    pub(super) fn give_up(&self) {
+        let mut state = self.state.write();
+        let engine = match &mut *state {
+            State::Poisoned { engine, .. } => engine.take(),
+            open => match std::mem::replace(open, State::Closed) {
+                State::Open(engine) => Some(engine),
+                _ => None,
+            },
+        };
+        drop(state);
+        // An engine that failed may fail again while it is put away; there is nobody left to tell.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(engine)));
+    }
+
+    /// Asks the engine; a panic of it stops the store.
+    fn ask<T>(&self, question: impl FnOnce(&dyn Engine) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let engine = self.engine()?;
+        catch_unwind(AssertUnwindSafe(|| question(&*engine))).unwrap_or_else(|panic| {
+            let cause = panicked(&*panic);
+            self.poison(cause.clone());
+            Err(StoreError::Poisoned { cause: Arc::new(cause) })
+        })
+    }
+
+    /// The framed value of `key`.
+    pub(super) fn get_raw(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.ask(|engine| engine.get(key))
+    }
+
+    /// At most `limit` framed values of `range`.
+    pub(super) fn scan_raw(
+        &self,
+        range: &Range<Vec<u8>>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        if range.start >= range.end || limit == 0 {
+            return Ok(Vec::new());
+        }
+        self.ask(|engine| engine.scan(&range.start..&range.end, direction, limit))
+    }
+
+    /// The value of `key`, put together if it is in pieces.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut raw = self.get_raw(key)?;
+        loop {
+            let Some(value) = raw else { return Ok(None) };
+            match unframe(key, value.clone())? {
+                Framed::Inline(value) => return Ok(Some(value)),
+                Framed::Chunked(chunks) => match self.pieces(chunks) {
+                    Ok(value) => return Ok(Some(value)),
+                    Err(error @ StoreError::Damaged { .. }) => {
+                        // Its pieces go when it is replaced: only if it still stands is something wrong.
+                        let again = self.get_raw(key)?;
+                        if again.as_ref() == Some(&value) {
+                            return Err(error);
+                        }
+                        raw = again;
+                    }
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// At most `limit` values of `range`, put together.
+    pub(super) fn scan(
+        &self,
+        range: &Range<Vec<u8>>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.open_rows(self.scan_raw(range, direction, limit)?)
+    }
+
+    /// The values of framed rows, put together; without those that went meanwhile.
+    pub(super) fn open_rows(&self, rows: Vec<Row>) -> Result<Vec<Row>, StoreError> {
+        let mut out = Vec::with_capacity(rows.len());
+        for (key, value) in rows {
+            let value = match unframe(&key, value)? {
+                Framed::Inline(value) => Some(value),
+                Framed::Chunked(_) => self.get(&key)?,
+            };
+            out.extend(value.map(|value| (key, value)));
+        }
+        Ok(out)
+    }
+
+    /// A large value from its pieces.
+    pub(super) fn pieces(&self, chunks: Chunks) -> Result<Vec<u8>, StoreError> {
+        let mut out = Vec::new();
+        for key in chunks.keys() {
+            match self.get_raw(&key)?.map(|value| unframe(&key, value)).transpose()? {
+                Some(Framed::Inline(piece)) => out.extend_from_slice(&piece),
+                _ => return Err(damaged(&key, "it is missing")),
+            }
+        }
+        if out.len() as u64 != chunks.len {
+            return Err(damaged(&super::layout::chunk_key(chunks.id, 0), "the pieces do not add up"));
+        }
+        Ok(out)
+    }
+
+    /// The error for reads that no longer stand.
+    pub(super) fn conflict(&self, conflict: Conflict) -> UnitError {
+        let what = match conflict {
+            Conflict::TooOld => "what it read is older than the store remembers".to_owned(),
+            Conflict::Written(key) => match split_row_key(&key) {
+                Some((table, own)) => {
+                    format!("row {} of table `{}` was written", readable(own), self.catalogue.name(table))
+                }
+                None => "what it read was written".to_owned(),
+            },
+        };
+        UnitError::Conflict { what }
+    }
+}
+
+/// The error for what an engine panicked with.
+pub(super) fn panicked(payload: &(dyn Any + Send)) -> StoreError {
+    StoreError::backend("go on after a panic of the storage engine", Panicked::from_payload(payload))
+}

@@ -1,0 +1,146 @@
+//! The derive and attribute macros of `aftercommit`, which re-exports them.
+//!
+//! They write glue and nothing else: whatever a macro writes can be written by hand with the public types of `aftercommit`.
+//! A mistake is a compile error at the token that is wrong, in words that show the legal form; all mistakes are reported at
+//! once, and the user's item stays in place.
+
+mod event;
+mod key;
+mod listener;
+mod support;
+
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Makes a struct or an enum an event.
+///
+/// ```
+/// use aftercommit::prelude::*;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Serialize, Deserialize)]
+/// #[event(name = "shop.order-placed", version = 1)]
+/// struct OrderPlaced {
+///     #[event(key)]
+///     order: u64,
+///     total: u64,
+/// }
+///
+/// assert_eq!(OrderPlaced::name(), "shop.order-placed");
+/// ```
+///
+/// # On the type
+/// - `name = ".."`: the name it is stored under, which outlives the name of the type. Asks for serde's traits.
+/// - `version = 2`: the version of its stored form; 1 by default.
+/// - `formerly = [".."]`: names it was stored under before.
+/// - `logged`: stored even while nobody listens durably, so that a later listener can start from the beginning.
+/// - `instance(Wrapper<i64>, name = "..", ..)`: of a generic event, one that is named; only such instances are then events.
+/// - `crate = ::path`: where `aftercommit` is, if it is not called so.
+///
+/// # On a field
+/// `key`: events of one key reach a durable listener in commit order. Several key fields are a tuple, in the order of declaration.
+#[proc_macro_derive(Event, attributes(event))]
+pub fn derive_event(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    event::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a struct of keys a key: its bytes are those of its fields, in the order of declaration.
+///
+/// A struct of one field has the bytes and the shape of that field, one of several those of a tuple.
+/// `#[key(crate = ::path)]` says where `aftercommit` is, if it is not called so.
+///
+/// ```
+/// use aftercommit::Key;
+///
+/// #[derive(Key)]
+/// struct OrderId(u64);
+///
+/// assert_eq!(aftercommit::key::encode_key(&OrderId(7)), 7_u64.to_be_bytes());
+/// ```
+#[proc_macro_derive(Key, attributes(key))]
+pub fn derive_key(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    key::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Declares a free function as a listener.
+///
+/// ```
+/// use aftercommit::prelude::*;
+///
+/// #[derive(Event)]
+/// struct OrderPlaced { total: u64 }
+///
+/// const SALES: Counters<u8> = Counters::new("shop.sales");
+///
+/// #[listener(phase = BeforeCommit, condition = |event| event.total > 0)]
+/// fn count_sale(event: &OrderPlaced, tx: &mut Tx) -> Result<(), Error> {
+///     SALES.add(tx, &0, 1)
+/// }
+///
+/// #[listener(order = 10)]
+/// async fn send_receipt(event: &OrderPlaced, mail: State<String>) {
+///     println!("to {}: {}", *mail, event.total);
+/// }
+///
+/// assert_eq!(listed![count_sale, send_receipt].len(), 2);
+/// ```
+///
+/// The function stays what it is. Its first parameter is the event, by reference; after it come, in any order,
+/// `tx: &mut Tx`, `Delivery` and `Ack` (known by their names), and whatever else implements `FromCall`, such as `State<T>`.
+/// Beside it stands a hidden type of the same name, through which `listed![..]` finds it.
+///
+/// # Arguments
+/// - `phase = AfterCommit`: when it runs; `Immediate`, `BeforeCommit`, `AfterCommit` (the default), `AfterRollback`, `AfterCompletion`.
+/// - `order = 10`: its place in the phase, ascending; those without one come last.
+/// - `condition = |event| ..` or `|event, call| ..`: called only for events that meet it.
+/// - `id = ".."`: unique on its bus; the path of the function by default. A durable listener must have one.
+/// - `without_tx = run`: run at once if published without a unit of work, instead of refusing.
+/// - `spawn`: send an `async fn` to the background. `blocking`: run a `fn` on the blocking pool.
+/// - `slow_after = Duration::from_secs(1)`: tell the observer of a call that takes longer, while it still runs.
+/// - `durable`: owed until done, across restarts. With it:
+///   - `formerly = [".."]`: former ids.
+///   - `sequence = Total` or `Unordered`: which events come one after another; `PerKey` by default. `concurrency = 8`: how many
+///     sequences at once. `look_ahead = 4096`: how many events it looks at ahead.
+///   - `redeliver(attempts = 5, backoff = exponential(..), within = .., on = [..], when = |error| .., never_on = [..],
+///     stop_on = [..], fallback = ..)`: what a failure comes to; the backoff is `exponential`, `linear` or `fixed`.
+///   - `park(followers = Pass, sequences = 100, length = 1000, full = Discard)`: what becomes of what is given up.
+///   - `ack = Count(100)`: when it is settled; `Record` (the default), `Batch`, `Count`, `Time`, `CountOrTime`, and `Manual` or
+///     `ManualImmediate` for a listener that takes an `Ack`.
+///   - `batch(max = 100, linger = ..)`: several events at once, taken as `&[Delivered<E>]`.
+///   - `start = Beginning`: where it begins if the store does not know it yet; `Now` by default.
+///   - `time_limit = Duration::from_secs(5)`: how long one call of an `async fn` may take.
+/// - `crate = ::path`: where `aftercommit` is, if it is not called so.
+#[proc_macro_attribute]
+pub fn listener(args: TokenStream, item: TokenStream) -> TokenStream {
+    listener::attribute(args.into(), item.into()).into()
+}
+
+/// Declares the methods of a component that are marked `#[listener(..)]` as its listeners.
+///
+/// ```
+/// use aftercommit::prelude::*;
+/// # #[derive(Event)]
+/// # struct OrderPlaced { total: u64 }
+///
+/// struct Mailer { sender: String }
+///
+/// #[listeners]
+/// impl Mailer {
+///     #[listener(spawn)]
+///     async fn send_receipt(&self, event: &OrderPlaced) {
+///         println!("from {}: {}", self.sender, event.total);
+///     }
+/// }
+///
+/// assert_eq!(listed![Mailer].len(), 1);
+/// ```
+///
+/// They take `&self` and then what a [`macro@listener`] takes; the component is given to the bus with `.state(mailer)`.
+/// Their ids are `module::Type::method` unless said otherwise. A type has one such block, and no generic parameters.
+/// `#[listeners(crate = ::path)]` says where `aftercommit` is, if it is not called so.
+#[proc_macro_attribute]
+pub fn listeners(args: TokenStream, item: TokenStream) -> TokenStream {
+    listener::component::attribute(args.into(), item.into()).into()
+}

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use aftercommit::Key;
+
+#[derive(Key)]
+struct Nothing;
+
+fn main() {}

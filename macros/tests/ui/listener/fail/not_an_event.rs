@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use aftercommit::listener;
+
+struct Counted;
+
+#[listener]
+fn count(event: &Counted) {}
+
+fn main() {}

@@ -1,0 +1,15 @@
+#![allow(unused)]
+
+use aftercommit::{Event, listener};
+
+#[derive(Event, Clone, serde::Serialize, serde::Deserialize)]
+#[event(name = "shop.order-placed")]
+struct OrderPlaced;
+
+#[listener]
+fn count(event: &OrderPlaced, total: u64) {}
+
+#[listener]
+async fn sum(event: &OrderPlaced, total: Vec<String>) {}
+
+fn main() {}

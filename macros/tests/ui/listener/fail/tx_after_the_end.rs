@@ -1,0 +1,16 @@
+#![allow(unused)]
+
+use aftercommit::transaction::Tx;
+use aftercommit::{Event, listener};
+
+#[derive(Event, Clone, serde::Serialize, serde::Deserialize)]
+#[event(name = "shop.order-placed")]
+struct OrderPlaced;
+
+#[listener]
+fn count(event: &OrderPlaced, tx: &mut Tx) {}
+
+#[listener(phase = AfterRollback)]
+async fn sum(event: &OrderPlaced, tx: &mut Tx) {}
+
+fn main() {}

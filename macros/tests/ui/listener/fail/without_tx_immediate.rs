@@ -1,0 +1,12 @@
+#![allow(unused)]
+
+use aftercommit::{Event, listener};
+
+#[derive(Event, Clone, serde::Serialize, serde::Deserialize)]
+#[event(name = "shop.order-placed")]
+struct OrderPlaced;
+
+#[listener(phase = Immediate, without_tx = run)]
+fn count(event: &OrderPlaced) {}
+
+fn main() {}
