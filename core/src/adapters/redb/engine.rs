@@ -87,13 +87,17 @@ impl Engine for RedbEngine {
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        self.apply_shared(&batch)
+    }
+
+    fn apply_shared(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut change = self.db.begin_write().map_err(|cause| failed("begin a transaction of redb", cause))?;
         change.set_durability(redb::Durability::None).map_err(|cause| failed("apply a batch to redb", cause))?;
         let mut table = change.open_table(ENTRIES).map_err(|cause| failed("open redb's table", cause))?;
         for (key, value) in batch {
             match value {
-                Some(value) => table.insert(&*key, &*value).map(drop),
-                None => table.remove(&*key).map(drop),
+                Some(value) => table.insert(&key[..], &value[..]).map(drop),
+                None => table.remove(&key[..]).map(drop),
             }
             .map_err(|cause| failed("apply a batch to redb", cause))?;
         }

@@ -46,11 +46,15 @@ impl Engine for SledEngine {
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        self.apply_shared(&batch)
+    }
+
+    fn apply_shared(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut changes = sled::Batch::default();
         for (key, value) in batch {
             match value {
-                Some(value) => changes.insert(key, value),
-                None => changes.remove(key),
+                Some(value) => changes.insert(&key[..], &value[..]),
+                None => changes.remove(&key[..]),
             }
         }
         self.db.apply_batch(changes).map_err(|cause| failed("apply a batch to sled", cause))

@@ -215,6 +215,7 @@ impl CommitCore {
     }
 
     fn prepare(&mut self, requests: Vec<Request>) -> (Group, Vec<Answer>) {
+        self.shared.forget_writes();
         let mut group = self.group();
         let before = self.next_position;
         let mut answers = Vec::with_capacity(requests.len());

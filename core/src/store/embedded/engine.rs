@@ -27,6 +27,11 @@ pub trait Engine: Send + Sync + 'static {
     /// Takes all of `batch`, or nothing of it, also across a crash.
     fn apply(&self, batch: Batch) -> Result<(), StoreError>;
 
+    /// [`apply`](Self::apply) of a batch that others still read.
+    fn apply_shared(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.apply(batch.clone())
+    }
+
     /// Makes everything applied so far survive what `durability` says. What a crash leaves of later batches is the first of them,
     /// up to some one.
     fn sync(&self, durability: Durability) -> Result<(), StoreError>;

@@ -65,8 +65,8 @@ struct Layers {
 /// What the thread behind has to do.
 enum Duty {
     Nothing,
-    /// Hand what is frozen to the engine; it reaches up to this record.
-    Absorb(u64),
+    /// Hand what is frozen to the engine.
+    Absorb,
     End,
     Failed(StoreError),
 }
@@ -112,9 +112,12 @@ impl Journaled {
         // Before anything that follows it can be synced.
         writer.journal.turn()?;
         writer.gathered = 0;
+        let (number, value) = absorbed(writer.journal.last());
         let mut layers = self.below.layers.write();
-        layers.frozen = Arc::new(std::mem::take(&mut layers.recent));
-        *duty = Duty::Absorb(writer.journal.last());
+        let mut frozen = std::mem::take(&mut layers.recent);
+        frozen.insert(number, value);
+        layers.frozen = Arc::new(frozen);
+        *duty = Duty::Absorb;
         self.below.bell.notify_all();
         Ok(())
     }
@@ -210,7 +213,7 @@ impl Below {
     /// The duty once there is none.
     fn wait(&self) -> Result<parking_lot::MutexGuard<'_, Duty>, StoreError> {
         let mut duty = self.duty.lock();
-        while let Duty::Absorb(_) = &*duty {
+        while let Duty::Absorb = &*duty {
             self.bell.wait(&mut duty);
         }
         match &*duty {
@@ -233,8 +236,8 @@ impl Below {
             match *duty {
                 Duty::Nothing => self.bell.wait(&mut duty),
                 Duty::End | Duty::Failed(_) => return,
-                Duty::Absorb(upto) => {
-                    let done = parking_lot::MutexGuard::unlocked(&mut duty, || self.absorb_frozen(upto));
+                Duty::Absorb => {
+                    let done = parking_lot::MutexGuard::unlocked(&mut duty, || self.absorb_frozen());
                     *duty = match done {
                         Ok(()) => Duty::Nothing,
                         Err(error) => Duty::Failed(error),
@@ -245,11 +248,15 @@ impl Below {
         }
     }
 
-    fn absorb_frozen(&self, upto: u64) -> Result<(), StoreError> {
+    fn absorb_frozen(&self) -> Result<(), StoreError> {
         let frozen = self.layers.read().frozen.clone();
-        let done = catch_unwind(AssertUnwindSafe(|| absorb(&*self.engine, (*frozen).clone(), upto)));
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            self.engine.apply_shared(&frozen)?;
+            self.engine.sync(Durability::Sync)
+        }));
         done.unwrap_or_else(|panic| Err(panicked(&*panic)))?;
-        self.layers.write().frozen = Arc::default();
+        // Many rows: they are dropped here, and not while others wait for the layers.
+        let _gone = std::mem::take(&mut self.layers.write().frozen);
         Ok(())
     }
 }
@@ -323,9 +330,15 @@ fn replay(engine: &dyn Engine, records: Vec<Record>, limits: &Limits) -> Result<
 
 /// Hands the engine a batch that reaches up to the record `upto`, and syncs it.
 fn absorb(engine: &dyn Engine, mut batch: Batch, upto: u64) -> Result<(), StoreError> {
-    batch.insert(ABSORBED.to_vec(), Some(frame(ABSORBED, &upto.to_be_bytes())));
+    let (number, value) = absorbed(upto);
+    batch.insert(number, value);
     engine.apply(batch)?;
     engine.sync(Durability::Sync)
+}
+
+/// The entry that says that an engine has everything up to the record `upto`.
+fn absorbed(upto: u64) -> (Vec<u8>, Option<Vec<u8>>) {
+    (ABSORBED.to_vec(), Some(frame(ABSORBED, &upto.to_be_bytes())))
 }
 
 /// About by how much a batch makes the engine's log grow: a removed pack or piece as much as one that is written.

@@ -1,6 +1,7 @@
 //! The keys that the latest commits wrote, against which reads are validated.
 //!
-//! Only so many are remembered; a unit that read before the oldest of them conflicts, because nobody can tell any more.
+//! They are remembered as long as a unit is open that began to read before them, but only so many: a unit that read before the
+//! oldest of them conflicts, because nobody can tell any more.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -50,13 +51,24 @@ impl Recent {
         }
         self.sets.push_back((version, set));
         while self.weight > self.max_weight {
-            let Some((version, set)) = self.sets.pop_front() else { break };
-            self.forgotten = version;
-            for key in set {
-                self.weight -= PER_KEY + key.len();
-                if self.last.get(&key) == Some(&version) {
-                    self.last.remove(&key);
-                }
+            self.forget_first();
+        }
+    }
+
+    /// Forgets what the commits up to `version` wrote, because whatever is read was read at it or later.
+    pub(super) fn forget(&mut self, version: Version) {
+        while self.sets.front().is_some_and(|(written, _)| *written <= version) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        let Some((version, set)) = self.sets.pop_front() else { return };
+        self.forgotten = version;
+        for key in set {
+            self.weight -= PER_KEY + key.len();
+            if self.last.get(&key) == Some(&version) {
+                self.last.remove(&key);
             }
         }
     }
@@ -97,6 +109,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_forgotten_for_a_reason_is_no_conflict_for_who_read_later() {
+        let mut recent = Recent::new(1 << 20);
+        for version in 1..=4 {
+            recent.record(version, std::iter::once(&[version as u8][..]));
+        }
+        recent.forget(2);
+        let reading = |version: Version, key: u8| {
+            let mut reads = ReadSet::default();
+            reads.point(&[key], version);
+            reads
+        };
+        assert_eq!(recent.check(&reading(1, 9)), Err(Conflict::TooOld), "nobody was open that read so early");
+        assert_eq!(recent.check(&reading(2, 2)), Ok(()));
+        assert_eq!(recent.check(&reading(2, 3)), Err(Conflict::Written(vec![3])));
+        assert_eq!(recent.weight, 2 * (PER_KEY + 1));
+    }
 
     proptest! {
         #[test]

@@ -13,7 +13,7 @@ use super::Limits;
 use super::catalogue::Catalogue;
 use super::engine::Engine;
 use super::layout::{Chunks, Framed, damaged, split_row_key, unframe};
-use super::read_set::Version;
+use super::read_set::{Readers, Version};
 use super::recent::{Conflict, Recent};
 use crate::error::{Panicked, StoreError, UnitError};
 use crate::key::readable;
@@ -31,6 +31,7 @@ pub(super) struct Shared {
     state: RwLock<State>,
     pub(super) catalogue: Catalogue,
     pub(super) recent: Mutex<Recent>,
+    pub(super) readers: Arc<Readers>,
     pub(super) versions: Versions,
     pub(super) delivered: watch::Sender<Position>,
     /// The log position below which events that are not kept may be gone. Raised before they are removed.
@@ -97,12 +98,21 @@ impl Shared {
             state: RwLock::new(State::Open(engine)),
             catalogue: Catalogue::default(),
             recent: Mutex::new(Recent::new(limits.recent_bytes)),
+            readers: Arc::default(),
             versions: Versions::default(),
             delivered: watch::Sender::new(Position(0)),
             pruned: AtomicU64::new(0),
             limits,
             copying: AtomicBool::new(false),
         }
+    }
+
+    /// Forgets which keys were written by commits that nobody can have missed: what is open began to read later.
+    pub(super) fn forget_writes(&self) {
+        // In this order: who begins to read after `oldest` was asked for reads at `applied` at least.
+        let applied = self.versions.current();
+        let oldest = self.readers.oldest();
+        self.recent.lock().forget(oldest.map_or(applied, |oldest| oldest.min(applied)));
     }
 
     /// The engine, as long as the store may be used.

@@ -104,7 +104,7 @@ impl ReadRows for EmbeddedUnit {
         let key = row_key(self.tables.id(&self.shared, table)?, key);
         let Self { shared, overlay, reads, .. } = self;
         overlay.get(&key, table.name, || {
-            let version = shared.versions.current();
+            let version = reads.version(&shared.readers, || shared.versions.current());
             let stored = shared.get(&key)?;
             reads.point(&key, version);
             Ok(stored)
@@ -122,7 +122,7 @@ impl ReadRows for EmbeddedUnit {
         if limit == 0 || wanted.start >= wanted.end {
             return Ok(Vec::new());
         }
-        let version = self.shared.versions.current();
+        let version = self.reads.version(&self.shared.readers, || self.shared.versions.current());
         let mut out = scan(&self.shared, wanted.clone(), direction, limit, |stored, stretch| {
             self.overlay.merge(stored, stretch, direction, table.name)
         })?;
