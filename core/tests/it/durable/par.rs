@@ -98,6 +98,7 @@ on_every_store! {
         place_all(&bus, &[("a", 1), ("b", 2), ("c", 3)]).await;
         right.open(3);
         right.heard.until(3).await;
+        left.heard.until(1).await;
         assert_eq!((left.heard.all(), right.heard.all()), (vec!["a 1".into()], vec!["a 1".into(), "b 2".into(), "c 3".into()]));
         left.open(3);
         within(bus.idle()).await;
