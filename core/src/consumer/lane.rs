@@ -3,7 +3,7 @@
 //! A lane holds the pending deliveries of one sequence in the order they are owed; nothing of it is called before what comes
 //! before it. Lanes take turns: one that was called goes behind those that wait, so that none starves.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -14,6 +14,8 @@ use crate::store::Position;
 /// Which lane an event belongs to: its sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum LaneKey {
+    /// A key that is no longer than most: its length, and its bytes, followed by zeros.
+    Short(u8, [u8; SHORT]),
     Key(Arc<[u8]>),
     /// An event that is a sequence of its own.
     Alone(Position),
@@ -21,11 +23,26 @@ pub(super) enum LaneKey {
     All,
 }
 
+/// Keys up to this length are kept in their place.
+const SHORT: usize = 22;
+
 impl LaneKey {
+    /// The sequence of a key.
+    pub(super) fn of_key(key: &[u8]) -> Self {
+        match u8::try_from(key.len()) {
+            Ok(len) if key.len() <= SHORT => {
+                let mut bytes = [0; SHORT];
+                bytes[..key.len()].copy_from_slice(key);
+                LaneKey::Short(len, bytes)
+            }
+            _ => LaneKey::Key(Arc::from(key)),
+        }
+    }
+
     pub(super) fn of(sequence: Sequence, position: Position, envelope: &Envelope) -> Self {
         match (sequence, &envelope.header.key) {
             (Sequence::Total, _) => LaneKey::All,
-            (Sequence::PerKey, Some(key)) => LaneKey::Key(Arc::from(key.as_slice())),
+            (Sequence::PerKey, Some(key)) => Self::of_key(key),
             (Sequence::PerKey, None) | (Sequence::Unordered, _) => LaneKey::Alone(position),
         }
     }
@@ -84,8 +101,10 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     lanes: HashMap<LaneKey, Lane>,
-    /// First come, first served; a lane that was called goes to the end.
-    ready: BTreeMap<u64, LaneKey>,
+    /// First come, first served; a lane that was called goes to the end. One that is not ready at that place any more is passed over.
+    ready: VecDeque<(u64, LaneKey)>,
+    /// How many lanes are ready.
+    ready_count: usize,
     next_place: u64,
     waiting: BTreeSet<(Timestamp, Position, LaneKey)>,
     pending: usize,
@@ -105,22 +124,41 @@ impl Lanes {
 
     /// Whether a delivery may be called now.
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready_count > 0
     }
 
     /// Whether at least `count` deliveries could be called at once.
     pub(super) fn has_ready_for(&self, count: usize) -> bool {
         let mut found = 0;
-        self.ready.values().any(|key| {
-            found += self.lanes.get(key).map_or(0, |lane| lane.pending.len());
+        self.ready_lanes().any(|lane| {
+            found += lane.pending.len();
             found >= count
         })
+    }
+
+    /// Those that are ready, the one whose turn it is first.
+    fn ready_lanes(&self) -> impl Iterator<Item = &Lane> {
+        let lane =
+            |(place, key): &(u64, LaneKey)| self.lanes.get(key).filter(|lane| lane.state == State::Ready(*place));
+        self.ready.iter().filter_map(lane)
+    }
+
+    /// The place and the key of the lane whose turn it is.
+    fn next_turn(&mut self) -> Option<(u64, LaneKey)> {
+        loop {
+            let (place, key) = self.ready.pop_front()?;
+            if self.lanes.get(&key).is_some_and(|lane| lane.state == State::Ready(place)) {
+                self.ready_count -= 1;
+                return Some((place, key));
+            }
+        }
     }
 
     fn make_ready(&mut self, key: &LaneKey) {
         if let Some(lane) = self.lanes.get_mut(key) {
             lane.state = State::Ready(self.next_place);
-            self.ready.insert(self.next_place, key.clone());
+            self.ready.push_back((self.next_place, key.clone()));
+            self.ready_count += 1;
             self.next_place += 1;
         }
     }
@@ -161,8 +199,7 @@ impl Lanes {
 
     /// The position of the delivery that comes next.
     pub(super) fn first_ready(&self) -> Option<Position> {
-        let (_, key) = self.ready.first_key_value()?;
-        self.lanes.get(key)?.pending.front().map(|head| head.position)
+        self.ready_lanes().next()?.pending.front().map(|head| head.position)
     }
 
     /// The lowest position that is owed.
@@ -177,12 +214,13 @@ impl Lanes {
         let mut taken = Vec::new();
         let mut turn: VecDeque<LaneKey> = VecDeque::new();
         while taken.len() < max {
-            let Some((place, key)) = self.ready.pop_first() else { break };
+            let Some((place, key)) = self.next_turn() else { break };
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let Some(head) = lane.pending.front().cloned() else { continue };
             let alone = head.alone;
             if alone && !taken.is_empty() {
-                self.ready.insert(place, key);
+                self.ready.push_front((place, key));
+                self.ready_count += 1;
                 break;
             }
             lane.state = State::Called;
@@ -258,7 +296,7 @@ impl Lanes {
         let Some(lane) = self.lanes.remove(key) else { return VecDeque::new() };
         self.called -= lane.called;
         match (lane.state, lane.pending.front()) {
-            (State::Ready(place), _) => drop(self.ready.remove(&place)),
+            (State::Ready(_), _) => self.ready_count -= 1,
             (State::Waiting(due), Some(head)) => drop(self.waiting.remove(&(due, head.position, key.clone()))),
             _ => {}
         }
@@ -280,7 +318,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> LaneKey {
-        LaneKey::Key(Arc::from(name.as_bytes()))
+        LaneKey::of_key(name.as_bytes())
     }
 
     fn pending(position: u64) -> Pending {

@@ -9,18 +9,19 @@ use super::{Called, Worker};
 use crate::clock::Timestamp;
 use crate::consumer::ack::Kept;
 use crate::consumer::lane::{LaneKey, Pending};
+use crate::consumer::run::{self, Run, Subject};
 use crate::consumer::{Due, Verdict};
 use crate::error::{BoxError, Panicked, StoreError};
 use crate::event::Envelope;
-use crate::listener::AckMode;
+use crate::listener::{AckMode, Durable};
 use crate::observe::Notice;
 use crate::store::{CursorChange, Durability, Ending, ParkedCause};
 
 impl Worker {
     /// Calls what may be called, as far as the concurrency allows.
     pub(super) async fn call_ready(&mut self) -> Result<(), StoreError> {
-        let most = self.job.durable.batch.map_or(1, |batch| batch.max);
         while self.calls.len() < self.job.durable.concurrency && self.is_active() {
+            let asked = self.progress.asked();
             // What is erased must not be called once that was answered.
             while self.progress.is_asked()
                 && let Ok(command) = self.inbox.try_recv()
@@ -46,11 +47,11 @@ impl Worker {
             if !self.is_batch_due() {
                 return Ok(());
             }
-            let taken = self.lanes.take(most);
+            let taken = self.lanes.take(self.at_once());
             self.lingering = None;
             let called = self.load_all(taken).await?;
             if !called.is_empty() {
-                self.call(called);
+                self.call(called, asked);
             }
         }
         if !self.lanes.has_ready() {
@@ -102,10 +103,28 @@ impl Worker {
         }
     }
 
-    pub(super) fn call(&mut self, mut called: Vec<Called>) {
-        called.iter_mut().for_each(|one| self.take_in_hand(one));
-        let due = called.iter().map(|one| self.due(one)).collect();
-        let call = self.job.handler.clone().call(due);
+    /// How many are handed over at once: a batch, or a run, which is longer each time that all went well.
+    /// A run only of what is called one at a time anyway, and not past the count it is settled by.
+    pub(super) fn at_once(&self) -> usize {
+        let Durable { concurrency, ack, batch, .. } = self.job.durable;
+        if let Some(batch) = batch {
+            return batch.max;
+        }
+        let room = match ack {
+            _ if concurrency > 1 => 1,
+            AckMode::Manual | AckMode::ManualImmediate => 1,
+            AckMode::Count(count) | AckMode::CountOrTime(count, _) if !self.acks.is_settling() => {
+                count.saturating_sub(self.acks.gathered())
+            }
+            _ => usize::MAX,
+        };
+        self.run_length.min(room).max(1)
+    }
+
+    /// Calls them; the worker had been asked something so often when it was decided to.
+    pub(super) fn call(&mut self, mut called: Vec<Called>, asked: u64) {
+        let (due, run) = self.put_together(&mut called, asked);
+        let call = self.job.handler.clone().call(due, run);
         let tracked = self.ground.activity.track(self.job.listener.clone(), call);
         self.calls.spawn(async move {
             let verdicts = AssertUnwindSafe(tracked).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
@@ -113,11 +132,23 @@ impl Worker {
         });
     }
 
-    /// Says that a call begins.
-    fn take_in_hand(&self, called: &mut Called) {
-        let Pending { position, tried, parked, .. } = &called.pending;
-        let now = self.ground.clock.now();
-        called.ticket = self.progress.desk().begin(*position, tried.attempts + 1, now, *parked);
+    /// What a handler is given to call them.
+    fn put_together(&self, called: &mut [Called], asked: u64) -> (Vec<Due>, Run) {
+        let desk = self.progress.desk();
+        let subjects = called.iter_mut().map(|one| {
+            one.ticket = desk.draw();
+            let Pending { position, tried, parked, .. } = &one.pending;
+            Subject { position: *position, attempt: tried.attempts + 1, is_replayed: *parked, ticket: one.ticket }
+        });
+        let run = Run {
+            subjects: subjects.collect(),
+            progress: self.progress.clone(),
+            clock: self.ground.clock.clone(),
+            stop: self.ground.stop.clone(),
+            asked,
+            begun: self.ground.clock.now(),
+        };
+        (called.iter().map(|one| self.due(one)).collect(), run)
     }
 
     fn due(&self, called: &Called) -> Due {
@@ -127,14 +158,12 @@ impl Worker {
             // What is known may be handled without being settled.
             _ => position.0..position.0 + 1,
         };
-        let settle = match called.pending.parked {
-            true => CursorChange::Resolved { position },
-            false => CursorChange::Done { position, covers },
-        };
         Due {
             envelope: called.envelope.clone(),
             attempt: called.pending.tried.attempts + 1,
-            settle,
+            position,
+            covers,
+            is_replayed: called.pending.parked,
             unasked: called.envelope.header.scheduled || (!called.pending.parked && self.known.is_unasked(position.0)),
             given_up: called.pending.given_up.clone(),
         }
@@ -162,8 +191,8 @@ impl Worker {
         }
         let mark = CursorChange::Suspect { position, count: crashes + 1 };
         self.record(vec![mark], self.ground.durability.max(Durability::Flush)).await?;
-        self.take_in_hand(&mut called);
-        let call = self.job.handler.clone().call(vec![self.due(&called)]);
+        let (due, run) = self.put_together(std::slice::from_mut(&mut called), self.progress.asked());
+        let call = self.job.handler.clone().call(due, run);
         let call = self.ground.activity.track(self.job.listener.clone(), call);
         let verdicts = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
         drop(alone);
@@ -173,17 +202,22 @@ impl Worker {
 
     /// Takes in what a call came to: a verdict for each delivery, in their order.
     pub(super) async fn take_in(&mut self, called: Vec<Called>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
-        let several = called.len() > 1;
+        let (several, count) = (called.len() > 1, called.len());
+        let mut done = 0;
         let mut blamed: Option<BoxError> = None;
         let mut verdicts = verdicts.into_iter();
         for one in called {
             let (position, ticket) = (one.pending.position, one.ticket);
             match verdicts.next().unwrap_or(Verdict::NotCalled) {
                 Verdict::Settled => {
+                    done += 1;
                     self.failures = 0;
                     self.close(&one.key, &one.pending, Some(&one.envelope)).await?;
                 }
-                Verdict::Handled => self.handled(one).await?,
+                Verdict::Handled => {
+                    done += 1;
+                    self.handled(one).await?;
+                }
                 Verdict::Declined => self.close(&one.key, &one.pending, Some(&one.envelope)).await?,
                 Verdict::NotCalled | Verdict::Stopping => self.lanes.give_back(&one.key),
                 Verdict::Broken(cause) => return Err(cause),
@@ -205,6 +239,8 @@ impl Worker {
             }
             self.progress.desk().end(position, ticket);
         }
+        let longest = if self.job.durable.ack.gathers() { run::LONGEST } else { run::LONGEST_COMMITTED };
+        self.run_length = if done == count { (2 * self.run_length).min(longest) } else { done.max(1) };
         Ok(())
     }
 
