@@ -70,13 +70,13 @@ impl Handler for DurableHandler {
             let is_fallback = due.first().is_some_and(|due| due.given_up.is_some());
             let verdicts = if self.listener.descriptor().takes_batch && !is_fallback {
                 run.take_up_all();
-                self.several(&core, due).await
+                run.put_down_all(self.several(&core, due).await)
             } else if due.len() > 1 {
                 self.run(&core, due, &run).await
             } else {
                 run.take_up_all();
                 match due.pop() {
-                    Some(due) => vec![self.one(core.clone(), due).await],
+                    Some(due) => run.put_down_all(vec![self.one(core.clone(), due).await]),
                     None => Vec::new(),
                 }
             };

@@ -91,10 +91,18 @@ pub(crate) enum Verdict {
     Broken(StoreError),
 }
 
+impl Verdict {
+    /// Whether nothing more is to be called for it.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self, Verdict::Settled | Verdict::Handled | Verdict::Declined)
+    }
+}
+
 /// What is called with deliveries. Calls for different sequences may run at once.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Calls it: with several at once if it takes batches, else with one after the other, as far as `run` goes.
     /// Answers verdicts in their order; those that are missing at the end were not called.
+    /// Tells `run` when each begins and is done.
     /// With [`Verdict::Settled`] what `due.settles()` says is committed.
     fn call(self: Arc<Self>, due: Vec<Due>, run: Run) -> BoxFuture<'static, Vec<Verdict>>;
 }

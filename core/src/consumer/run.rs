@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Verdict;
 use super::worker::Progress;
 use crate::clock::{Clock, Timestamp};
 use crate::listener::StopSignal;
@@ -16,7 +17,7 @@ use crate::store::Position;
 pub(super) const LONGEST: usize = 512;
 pub(super) const LONGEST_COMMITTED: usize = 128;
 /// How long calls of a run begin. What its worker has to do meanwhile, as settling by time, waits no longer than that for them.
-const SLICE: Duration = Duration::from_millis(1);
+const SLICE: Duration = Duration::from_millis(4);
 
 /// The deliveries that a handler was given, in their order, as they are told to whoever watches.
 pub(crate) struct Run {
@@ -63,12 +64,19 @@ impl Run {
         }
     }
 
-    /// The call of the delivery at `index` came back; it is done, and settled if `is_settled`.
-    pub(crate) fn put_down(&self, index: usize, is_settled: bool) {
+    /// The call of the delivery at `index` came to this. What is not done stays in hand until the worker has decided.
+    pub(crate) fn put_down(&self, index: usize, verdict: &Verdict) {
         let Some(Subject { position, ticket, .. }) = self.subjects.get(index).copied() else { return };
-        match is_settled {
-            true => self.progress.desk().end(position, ticket),
-            false => self.progress.desk().handled(position, ticket),
+        match verdict {
+            Verdict::Handled => self.progress.desk().handled(position, ticket),
+            Verdict::Settled | Verdict::Declined => self.progress.desk().end(position, ticket),
+            _ => {}
         }
+    }
+
+    /// All of them came to this, in their order.
+    pub(crate) fn put_down_all(&self, verdicts: Vec<Verdict>) -> Vec<Verdict> {
+        verdicts.iter().enumerate().for_each(|(index, verdict)| self.put_down(index, verdict));
+        verdicts
     }
 }

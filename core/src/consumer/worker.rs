@@ -22,7 +22,7 @@ use super::{Ground, Job, Verdict};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::event::Envelope;
-use crate::listener::{Followers, exponential};
+use crate::listener::{Durable, Followers, exponential};
 use crate::observe::Notice;
 use crate::store::{
     Cursor, CursorChange, Durability, ListenerRecord, LogEvent, ParkedCause, Position, Redelivery, Suspect,
@@ -264,6 +264,10 @@ impl Worker {
                     // Looked ahead beside the calls, not before them.
                     self.lanes.wake(self.ground.clock.now());
                     self.call_ready().await?;
+                    if self.next <= end && self.has_room() {
+                        // What was spawned here begins here, and this goes on elsewhere.
+                        tokio::task::yield_now().await;
+                    }
                 }
                 self.look_ahead(end).await?;
                 self.lanes.wake(self.ground.clock.now());
@@ -435,8 +439,17 @@ impl Worker {
         let mut pending = Pending::new(position, envelope);
         let due = redelivery.as_ref().map(|one| one.due);
         pending.tried = redelivery.map(Tried::from).unwrap_or_default();
-        self.lanes.push(key, pending, due);
+        match due {
+            None if self.may_go_straight() => self.lanes.push_straight(key, pending),
+            due => self.lanes.push(key, pending, due),
+        }
         true
+    }
+
+    /// Whether deliveries need no lanes as long as they are done: one is called at a time, and none waits for its time.
+    fn may_go_straight(&self) -> bool {
+        let Durable { concurrency, batch, ack, .. } = &self.job.durable;
+        *concurrency == 1 && batch.is_none() && !ack.is_manual() && self.redeliveries.is_empty()
     }
 
     /// Calls nobody any more, and tells why.

@@ -14,12 +14,6 @@ impl Due {
     }
 }
 
-impl Verdict {
-    fn is_done(&self) -> bool {
-        matches!(self, Verdict::Settled | Verdict::Handled | Verdict::Declined)
-    }
-}
-
 impl DurableHandler {
     /// Calls it with one after the other; verdicts up to the first that is not done, or as far as the run went.
     pub(super) async fn run(&self, core: &Arc<Core>, due: Vec<Due>, run: &Run) -> Vec<Verdict> {
@@ -34,12 +28,12 @@ impl DurableHandler {
                 break;
             }
             let verdict = self.one(core.clone(), due).await;
-            if !verdict.is_done() {
-                verdicts.push(verdict);
+            run.put_down(index, &verdict);
+            let is_done = verdict.is_done();
+            verdicts.push(verdict);
+            if !is_done {
                 break;
             }
-            run.put_down(index, !matches!(verdict, Verdict::Handled));
-            verdicts.push(verdict);
         }
         verdicts
     }
@@ -83,10 +77,10 @@ impl DurableHandler {
         match refused {
             None => {
                 let settled = std::iter::repeat_with(|| Verdict::Settled).take(done);
-                settled.chain(failed).collect()
+                run.put_down_all(settled.chain(failed).collect())
             }
             Some(Some(broken @ Verdict::Broken(_))) => vec![broken],
-            Some(_) => vec![self.one(core.clone(), due.swap_remove(0)).await],
+            Some(_) => run.put_down_all(vec![self.one(core.clone(), due.swap_remove(0)).await]),
         }
     }
 

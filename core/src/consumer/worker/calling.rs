@@ -35,6 +35,7 @@ impl Worker {
                     // One at a time, until what may have ended the process has come back.
                     return Ok(());
                 }
+                self.lanes.spread();
                 let taken = self.lanes.take(1);
                 for called in self.load_all(taken).await? {
                     self.call_suspect(called).await?;
@@ -78,8 +79,12 @@ impl Worker {
     /// The deliveries with their events, without those whose event is gone.
     async fn load_all(&mut self, taken: Vec<(LaneKey, Pending)>) -> Result<Vec<Called>, StoreError> {
         let mut loaded = Vec::with_capacity(taken.len());
-        for (key, pending) in taken {
-            match self.load_event(&pending).await? {
+        for (key, mut pending) in taken {
+            let held = match pending.envelope.take() {
+                None => self.load_event(&pending).await?,
+                held => held,
+            };
+            match held {
                 Some(envelope) => loaded.push(Called { key, pending, envelope, ticket: 0 }),
                 None => {
                     // Pruned under our feet can only be what is settled; so is what was erased.
@@ -202,22 +207,23 @@ impl Worker {
 
     /// Takes in what a call came to: a verdict for each delivery, in their order.
     pub(super) async fn take_in(&mut self, called: Vec<Called>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
-        let (several, count) = (called.len() > 1, called.len());
-        let mut done = 0;
+        let (several, count, now) = (called.len() > 1, called.len(), self.ground.clock.now());
+        let done = verdicts.iter().take_while(|verdict| verdict.is_done()).count();
+        if self.lanes.went_straight() && done < count {
+            self.put_back(&called[done..]);
+        }
         let mut blamed: Option<BoxError> = None;
         let mut verdicts = verdicts.into_iter();
         for one in called {
             let (position, ticket) = (one.pending.position, one.ticket);
-            match verdicts.next().unwrap_or(Verdict::NotCalled) {
+            let verdict = verdicts.next().unwrap_or(Verdict::NotCalled);
+            let is_put_down = verdict.is_done();
+            match verdict {
                 Verdict::Settled => {
-                    done += 1;
                     self.failures = 0;
                     self.close(&one.key, &one.pending, Some(&one.envelope)).await?;
                 }
-                Verdict::Handled => {
-                    done += 1;
-                    self.handled(one).await?;
-                }
+                Verdict::Handled => self.handled(one, now).await?,
                 Verdict::Declined => self.close(&one.key, &one.pending, Some(&one.envelope)).await?,
                 Verdict::NotCalled | Verdict::Stopping => self.lanes.give_back(&one.key),
                 Verdict::Broken(cause) => return Err(cause),
@@ -237,24 +243,36 @@ impl Worker {
                 },
                 Verdict::Decided(decision) => self.decided(one, decision).await?,
             }
-            self.progress.desk().end(position, ticket);
+            if !is_put_down {
+                self.progress.desk().end(position, ticket);
+            }
         }
         let longest = if self.job.durable.ack.gathers() { run::LONGEST } else { run::LONGEST_COMMITTED };
         self.run_length = if done == count { (2 * self.run_length).min(longest) } else { done.max(1) };
         Ok(())
     }
 
+    /// Deliveries that went straight and did not get through wait in lanes from now on.
+    fn put_back(&mut self, rest: &[Called]) {
+        let known = &self.known;
+        self.lanes.put_back(rest.iter().map(|one| {
+            let mut pending = one.pending.clone();
+            // One that was erased meanwhile is looked for in vain at its turn.
+            pending.envelope = (!known.is_done(pending.position.0)).then(|| one.envelope.clone());
+            (one.key.clone(), pending)
+        }));
+    }
+
     /// It was handled outside the store, and is settled when its time comes.
-    async fn handled(&mut self, called: Called) -> Result<(), StoreError> {
+    async fn handled(&mut self, called: Called, now: Timestamp) -> Result<(), StoreError> {
         self.failures = 0;
-        let Called { key, pending, envelope, ticket } = called;
-        self.progress.desk().handled(pending.position, ticket);
+        let Called { key, pending, envelope, .. } = called;
         let kept = match (pending.parked, pending.tried.attempts) {
             (true, _) => Kept::Parked,
             (false, 0) => Kept::Nothing,
             (false, _) => Kept::Redelivery,
         };
-        self.acks.add(pending.position, kept, self.ground.clock.now());
+        self.acks.add(pending.position, kept, now);
         self.close(&key, &pending, Some(&envelope)).await
     }
 
