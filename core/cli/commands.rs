@@ -1,18 +1,23 @@
 //! What is done: the library's verbs on a folder.
 
+mod publications;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aftercommit::adapters::Kind;
+use aftercommit::clock::Timestamp;
 use aftercommit::error::StoreError;
+use aftercommit::publication::{Asked, Overview, Page, Story};
 use aftercommit::store::embedded::copy::Copied;
 use aftercommit::store::embedded::verify::Report;
 use aftercommit::store::embedded::{EmbeddedStore, stream::Streamed};
-use aftercommit::store::{Erasure, Parked, Store};
+use aftercommit::store::{Erasure, Parked, Paused, Store};
 use uuid::Uuid;
 
+use crate::archive::{self, Archived};
 use crate::args::{Args, Command, Engine};
 
 /// What was done, and whether the store it was done to is whole.
@@ -32,13 +37,39 @@ pub(crate) enum What {
     TakenBack(PathBuf),
     Streamed { verb: &'static str, streamed: Streamed },
     Erased(Vec<(Uuid, Erasure)>),
+    Listed { page: Page, now: Timestamp },
+    Story { story: Story, now: Timestamp },
+    Stats { overview: Overview, now: Timestamp },
+    Asked(Asked),
+    Discarded(u64),
+    Paused { listener: String, before: Option<Paused>, paused: bool },
+    Archive(Archived),
 }
 
-pub(crate) fn run(args: &Args) -> Result<Done, StoreError> {
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store holds nothing of it.
+    #[error("{0}")]
+    Nothing(String),
+}
+
+pub(crate) fn run(args: &Args) -> Result<Done, Failure> {
     let wait = Duration::from_secs(args.wait);
     let done = |what| Ok(Done { what, is_whole: true, aside: false });
     match &args.command {
-        Command::Show { store } => {
+        Command::Show { store, event: Some(event) } => done(publications::story(store, *event, wait)?),
+        Command::List { store, states, which, limit, after } => {
+            done(publications::list(store, which, states, after.as_ref(), *limit, wait)?)
+        }
+        Command::Stats { store } => done(publications::stats(store, wait)?),
+        Command::Replay { store, which } => done(publications::replay(store, &which.which, wait)?),
+        Command::Discard { store, which, reason } => done(publications::discard(store, &which.which, reason, wait)?),
+        Command::Pause { store, listener, reason } => done(publications::pause(store, listener, Some(reason), wait)?),
+        Command::Resume { store, listener } => done(publications::pause(store, listener, None, wait)?),
+        Command::Show { store, event: None } => {
             let kind = Kind::of(store)?;
             let report = EmbeddedStore::verify_engine(kind.engine(store, wait)?, false)?;
             let is_whole = report.is_whole();
@@ -75,7 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<Done, StoreError> {
             EmbeddedStore::forget_move(&*Kind::of(store)?.engine(store, wait)?)?;
             done(What::TakenBack(store.clone()))
         }
-        Command::Export { store, file } => export(store, file, wait),
+        Command::Export { store, file } => Ok(export(store, file, wait)?),
         Command::Import { file, into, engine } => {
             let mut input: Box<dyn Read> = match file.as_os_str() == "-" {
                 true => Box::new(std::io::stdin().lock()),
@@ -83,6 +114,11 @@ pub(crate) fn run(args: &Args) -> Result<Done, StoreError> {
             };
             let streamed = EmbeddedStore::import_engine(&mut *input, kind(*engine).target(into, wait)?)?;
             done(What::Streamed { verb: "imported", streamed })
+        }
+        Command::Archive(command) => {
+            let (archived, aside) = archive::run(command)?;
+            let is_whole = !matches!(&archived, Archived::Wrong(wrong) if !wrong.is_empty());
+            Ok(Done { what: What::Archive(archived), is_whole, aside })
         }
         Command::Erase { store, events } => {
             let store = Kind::of(store)?.open(store, wait)?;

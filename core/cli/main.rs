@@ -3,9 +3,11 @@
 //! | file | what |
 //! |---|---|
 //! | `args` | what can be said |
+//! | `archive` | what is done with an archive |
 //! | `commands` | what is done |
 //! | `told` | what is printed: tables for people, or JSON |
 
+mod archive;
 mod args;
 mod commands;
 mod told;
@@ -16,6 +18,7 @@ use aftercommit::error::StoreError;
 use clap::Parser;
 
 use args::Args;
+use commands::Failure;
 
 /// Something failed; what is on the disk is as the message says.
 const FAILED: u8 = 1;
@@ -24,6 +27,8 @@ const FAILED: u8 = 1;
 const HELD: u8 = 3;
 /// The store is not whole.
 const NOT_WHOLE: u8 = 4;
+/// The store holds nothing of what was named.
+const NOTHING: u8 = 5;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -34,14 +39,15 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             let (code, advice) = match &error {
-                StoreError::Held { .. } => (
+                Failure::Nothing(_) => (NOTHING, None),
+                Failure::Store(StoreError::Held { .. }) => (
                     HELD,
                     Some(
-                        "its application runs: stop it, or have it do this itself (`store.embedded().backup(..)`, `.move_to(..)`, `.verify()`; `bus.erase(..)`)",
+                        "its application runs: stop it, or have it do this itself (`store.embedded().backup(..)`, `.move_to(..)`, `.verify()`; `bus.publications()`, `bus.dead_letters(..)`, `bus.erase(..)`)",
                     ),
                 ),
-                StoreError::Moved { .. } => (FAILED, Some("`aftercommit take-back` takes a move back")),
-                _ => (FAILED, None),
+                Failure::Store(StoreError::Moved { .. }) => (FAILED, Some("`aftercommit take-back` takes a move back")),
+                Failure::Store(_) => (FAILED, None),
             };
             told::fail(&error, advice, code, args.format);
             ExitCode::from(code)

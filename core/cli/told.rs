@@ -1,13 +1,15 @@
 //! What is printed: tables for people, or one JSON object.
 
+mod publications;
+
 use std::error::Error;
 use std::io::Write;
 
-use aftercommit::error::StoreError;
 use aftercommit::store::embedded::verify::{Contents, Report};
 use aftercommit::store::{Erasure, Parked};
 use serde_json::{Value, json};
 
+use crate::archive;
 use crate::args::Format;
 use crate::commands::{Done, What};
 
@@ -25,7 +27,7 @@ pub(crate) fn tell(done: &Done, format: Format) {
 }
 
 /// Prints why it was not done.
-pub(crate) fn fail(error: &StoreError, advice: Option<&str>, exit: u8, format: Format) {
+pub(crate) fn fail(error: &dyn Error, advice: Option<&str>, exit: u8, format: Format) {
     let mut causes = Vec::new();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -58,6 +60,13 @@ fn object(what: &What) -> Value {
         }
         What::TakenBack(store) => json!({ "done": "taken back", "store": store }),
         What::Streamed { verb, streamed } => json!({ "done": verb, "streamed": streamed }),
+        What::Listed { page, .. } => publications::page_object(page),
+        What::Story { story, .. } => publications::story_object(story),
+        What::Stats { overview, .. } => publications::stats_object(overview),
+        What::Asked(asked) => publications::asked_object(asked),
+        What::Discarded(discarded) => json!({ "discarded": discarded, "takes_effect": "at once" }),
+        What::Paused { listener, before, paused } => publications::paused_object(listener, before.as_ref(), *paused),
+        What::Archive(archived) => archive::object(archived),
         What::Erased(erased) => {
             let events = erased.iter().map(|(id, erasure)| json!({ "id": id.to_string(), "erased": erasure }));
             json!({ "events": events.collect::<Vec<_>>() })
@@ -75,6 +84,7 @@ fn parked_one(one: &Parked) -> Value {
 
 fn table(what: &What) -> String {
     match what {
+        What::Archive(archived) => archive::table(archived),
         What::Contents(kind, report) => {
             let mut text = format!("a store on {}\n\n", kind.name());
             text.push_str(&contents(&report.contents));
@@ -112,6 +122,12 @@ fn table(what: &What) -> String {
             let (records, rows, events) = (streamed.records, streamed.rows, streamed.events);
             format!("{verb}: {records} records, {rows} rows, {events} events, {} bytes\n", streamed.bytes)
         }
+        What::Listed { page, now } => publications::page_table(page, *now),
+        What::Story { story, now } => publications::story_table(story, *now),
+        What::Stats { overview, now } => publications::stats_table(overview, *now),
+        What::Asked(asked) => publications::asked_table(asked),
+        What::Discarded(discarded) => format!("{discarded} dead letters are gone; a note of each stays\n"),
+        What::Paused { listener, before, paused } => publications::paused_table(listener, before.as_ref(), *paused),
         What::Erased(erased) => {
             let rows = erased.iter().map(|(id, erasure)| {
                 let said = match erasure {
@@ -148,6 +164,7 @@ fn contents(contents: &Contents) -> String {
         grid(&["TABLE", "ROWS", "BYTES", "SHAPE"], tables.collect()),
         grid(&["LOG FROM", "TO", "EVENTS", "ERASED", "BYTES"], vec![log]),
         grid(&["LISTENER", "SETTLED TO", "BEHIND", "WAITING", "PARKED"], listeners.collect()),
+        format!("{} scheduled events, {} remembered ids\n", contents.scheduled, contents.remembered),
         format!("{} entries, {} bytes, {} large values\n", contents.entries, contents.bytes, contents.large_values),
     ]
     .join("\n")

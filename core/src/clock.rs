@@ -20,6 +20,11 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(later.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// The moment `earlier` before this one, or the first moment there is.
+    pub fn saturating_sub(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(earlier.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// How long after `earlier` this is; zero if it is not.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -71,6 +76,25 @@ impl Stopwatch {
     }
 }
 
+/// How much time has passed on a runtime whose time is paused: it stands still while anything runs, and goes on to whoever sleeps
+/// shortest once nothing does.
+#[cfg(feature = "testing")]
+#[derive(Debug)]
+pub(crate) struct PausedTime(tokio::time::Instant);
+
+#[cfg(feature = "testing")]
+impl PausedTime {
+    /// Begins to count, on such a runtime.
+    pub(crate) fn begin() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+
+    /// What has passed since; on the same runtime.
+    pub(crate) fn passed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Blocks the calling thread for `span` of real time; for threads that wait on a file lock before there is a runtime.
 pub fn pause_thread(span: Duration) {
     std::thread::sleep(span);
@@ -100,6 +124,11 @@ impl Chance {
         let mut bytes = [0u8; 10];
         self.random.lock().fill(&mut bytes);
         uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid()
+    }
+
+    /// A number in `0..end`; 0 if there is none.
+    pub fn below(&self, end: u64) -> u64 {
+        if end == 0 { 0 } else { self.random.lock().u64(..end) }
     }
 
     /// A fraction in `0.0..1.0`.

@@ -13,7 +13,11 @@ guides! {
     listeners: "listeners.md",
     units: "units.md",
     durable: "durable.md",
+    later: "later.md",
+    evolution: "evolution.md",
     streams: "streams.md",
+    retention: "retention.md",
     testing: "testing.md",
+    simulation: "simulation.md",
     operating: "operating.md",
 }

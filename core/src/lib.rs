@@ -107,10 +107,11 @@
 //! - `macros` (default): the derive and attribute macros, and listeners found at link time.
 //! - `sled` (default): the embedded store on sled.
 //! - `redb`: the embedded store on redb.
+//! - `archive`: what the log gives up goes into compressed files, which replays and streams read like the log.
 //! - `cli`: the program `aftercommit`, for whoever operates a store.
 //! - `tracing`: spans around units of work and listener calls.
 //! - `metrics`: counters, durations and gauges through the `metrics` facade.
-//! - `testing`: a clock that tests move, a recorder, a failing store.
+//! - `testing`: a clock that tests move, a recorder, a failing store, and runs that a seed decides (`testing::sim`).
 
 mod activity;
 pub mod adapters;
@@ -126,6 +127,7 @@ pub mod listener;
 mod lock;
 pub mod observe;
 pub mod prelude;
+pub mod publication;
 pub mod runtime;
 pub mod store;
 pub mod table;
@@ -139,6 +141,8 @@ pub use event::Event;
 pub use key::Key;
 pub use transaction::{Phase, Tx};
 
+#[cfg(all(feature = "macros", feature = "testing"))]
+pub use aftercommit_macros::sim_test;
 #[cfg(feature = "macros")]
 pub use aftercommit_macros::{Event, Key, listener, listeners};
 

@@ -34,6 +34,14 @@ pub enum Notice<'a> {
         /// The event's name.
         event: &'a str,
     },
+    /// A scheduled event is due, and a listener that belongs to a phase is not called with it: it came after the event was published,
+    /// and there is no unit of work that publishes now. Durable listeners are owed it.
+    NotCalled {
+        /// The event's name.
+        event: &'a str,
+        /// The listener.
+        listener: &'a str,
+    },
     /// A listener or hook failed after the outcome of its unit of work was decided.
     AfterFailed {
         /// Who, where and why.
@@ -102,18 +110,18 @@ pub enum Notice<'a> {
         /// Why.
         reason: &'a str,
     },
-    /// A durable listener's worker met a storage error and takes itself up again.
+    /// A durable listener's worker met a storage error and takes itself up again; or what moves scheduled events did.
     WorkerFailed {
-        /// The durable listener.
+        /// The durable listener, or `scheduled events`.
         listener: &'a str,
         /// What the storage said.
         cause: &'a StoreError,
         /// When it goes on.
         due: Timestamp,
     },
-    /// A durable listener's worker met a storage error that does not pass, and stopped.
+    /// A durable listener's worker met a storage error that does not pass, and stopped; or what moves scheduled events did.
     WorkerStopped {
-        /// The durable listener.
+        /// The durable listener, or `scheduled events`.
         listener: &'a str,
         /// What the storage said.
         cause: &'a StoreError,
@@ -129,6 +137,11 @@ pub enum Notice<'a> {
         took: Duration,
         /// How many calls of it are under way for too long, this one counted; 0 once it has come back.
         running: usize,
+    },
+    /// What the log should give up could not be archived: it stays, and is tried again a minute later.
+    ArchiveFailed {
+        /// What the archive or the store said.
+        cause: &'a StoreError,
     },
     /// Work that was begun was given up: the bus or its runtime ended first.
     Abandoned {
@@ -167,6 +180,12 @@ impl fmt::Display for Notice<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::DeadEvent { event } => write!(out, "event `{event}` was published, but nobody listens to it"),
+            Notice::NotCalled { event, listener } => {
+                write!(
+                    out,
+                    "scheduled event `{event}` is due, and `{listener}` is not called, as it belongs to a phase"
+                )
+            }
             Notice::AfterFailed { error, spawned: false } => out.write_str(&with_causes(*error)),
             Notice::AfterFailed { error, spawned: true } => write!(out, "in the background, {}", with_causes(*error)),
             Notice::Conflict { what, listener: None } => {
@@ -215,6 +234,9 @@ impl fmt::Display for Notice<'_> {
                 }
                 if *running > 1 { write!(out, ", and {} more of its calls take too long", running - 1) } else { Ok(()) }
             }
+            Notice::ArchiveFailed { cause } => {
+                write!(out, "the log keeps what could not be archived: {}", with_causes(*cause))
+            }
             Notice::Abandoned { what } => write!(out, "given up, as the bus or its runtime ended first: {what}"),
             Notice::Warning(warning) => warning.fmt(out),
         }
@@ -254,6 +276,8 @@ pub trait Interceptor: Send + Sync + 'static {
 pub struct Counts {
     /// Events published that nobody listens to.
     pub dead_events: u64,
+    /// Listeners of a phase that a scheduled event found no unit of work for.
+    pub not_called: u64,
     /// Failed after-phase listeners and hooks.
     pub after_errors: u64,
     /// Conflicts.
@@ -276,6 +300,8 @@ pub struct Counts {
     pub abandoned: u64,
     /// Durable listeners that a storage error stopped; what they are owed waits for the next start.
     pub stopped_workers: u64,
+    /// Times that the archive could not be written to.
+    pub archive_failures: u64,
     /// Times that something was told to be slow.
     pub slow: u64,
     /// Observers that panicked.
@@ -288,6 +314,7 @@ pub(crate) struct Watch {
     /// The places of those who want measures.
     measuring: Vec<usize>,
     dead_events: AtomicU64,
+    not_called: AtomicU64,
     after_errors: AtomicU64,
     conflicts: AtomicU64,
     in_doubt: AtomicU64,
@@ -300,6 +327,7 @@ pub(crate) struct Watch {
     abandoned: AtomicU64,
     stopped_workers: AtomicU64,
     slow: AtomicU64,
+    archive_failures: AtomicU64,
     panics: AtomicU64,
 }
 
@@ -309,7 +337,9 @@ impl Watch {
             measuring: (0..observers.len()).filter(|at| observers[*at].is_measuring()).collect(),
             observers,
             slow: AtomicU64::new(0),
+            archive_failures: AtomicU64::new(0),
             dead_events: AtomicU64::new(0),
+            not_called: AtomicU64::new(0),
             after_errors: AtomicU64::new(0),
             conflicts: AtomicU64::new(0),
             in_doubt: AtomicU64::new(0),
@@ -328,6 +358,7 @@ impl Watch {
     pub(crate) fn tell(&self, notice: &Notice<'_>) {
         let counter = match notice {
             Notice::DeadEvent { .. } => Some(&self.dead_events),
+            Notice::NotCalled { .. } => Some(&self.not_called),
             Notice::AfterFailed { .. } => Some(&self.after_errors),
             Notice::Conflict { .. } => Some(&self.conflicts),
             Notice::InDoubt { .. } => Some(&self.in_doubt),
@@ -337,6 +368,7 @@ impl Watch {
             Notice::Discarded { .. } => Some(&self.discarded),
             Notice::ListenerStopped { .. } => Some(&self.stopped_listeners),
             Notice::WorkerFailed { .. } => Some(&self.worker_failures),
+            Notice::ArchiveFailed { .. } => Some(&self.archive_failures),
             Notice::Abandoned { .. } => Some(&self.abandoned),
             Notice::WorkerStopped { .. } => Some(&self.stopped_workers),
             Notice::Slow { .. } => Some(&self.slow),
@@ -371,6 +403,7 @@ impl Watch {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             dead_events: read(&self.dead_events),
+            not_called: read(&self.not_called),
             after_errors: read(&self.after_errors),
             conflicts: read(&self.conflicts),
             in_doubt: read(&self.in_doubt),
@@ -383,6 +416,7 @@ impl Watch {
             abandoned: read(&self.abandoned),
             stopped_workers: read(&self.stopped_workers),
             slow: read(&self.slow),
+            archive_failures: read(&self.archive_failures),
             observer_panics: read(&self.panics),
         }
     }
@@ -423,7 +457,12 @@ mod tests {
             "listener `shop.mail` has been running for 2s with `shop.paid` 00000000-0000-0000-0000-000000000001, and 2 more of its calls take too long",
         );
         check(Notice::Slow { who: UNIT, event: None, took, running: 0 }, "a unit of work took 2s");
-        let warning = Warning::OrphanedCursor { listener: "shop.mail".to_owned(), behind: 2 };
+        let warning = Warning::OrphanedCursor {
+            listener: "shop.mail".to_owned(),
+            behind: 2,
+            bytes: Some(400),
+            missing: Duration::from_secs(5),
+        };
         assert!(Notice::Warning(&warning).to_string().ends_with("or forget it with `bus.forget_listener`"));
     }
 }

@@ -11,7 +11,7 @@ pub use crate::event::{Event, Metadata, StoredEvent};
 pub use crate::key::Key;
 pub use crate::listed;
 pub use crate::listener::{Decision, Delivered, Publish, Settled, State, StopSignal};
-pub use crate::store::Durability;
+pub use crate::store::{Durability, Retention};
 pub use crate::table::{Counters, Table};
 pub use crate::transaction::{Committed, Outcome, Phase, Tx};
 #[cfg(feature = "macros")]

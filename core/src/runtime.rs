@@ -2,7 +2,9 @@
 //!
 //! Wires listeners, states and store; refuses what cannot work; takes up what a crash left owed; stops in good order.
 
+mod keeper;
 mod lifecycle;
+mod orphans;
 
 pub use lifecycle::ShutdownError;
 
@@ -15,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex as Gate;
 
 use crate::activity::Activity;
-use crate::bus::{Bus, Claim, Core, Running, Subscribers};
+use crate::bus::{Archiving, Arrivals, Bus, Claim, Core, Running, Subscribers};
 use crate::clock::{Chance, Clock, SystemClock};
 use crate::consumer::{Ground, Workers};
 use crate::error::{StartError, StoreError, Warning};
@@ -25,7 +27,7 @@ use crate::listener::{
 };
 use crate::lock::Locks;
 use crate::observe::{Interceptor, Measure, Notice, Observer, Tap, Watch, Watchdog};
-use crate::store::{Durability, Store};
+use crate::store::{Archive, ArchivedStore, Durability, Retention, Store};
 use crate::transaction::{Limits, Phase, Surroundings};
 
 /// Gathers what a bus is made of; [`start`](Self::start) makes it run.
@@ -66,6 +68,10 @@ pub struct BusBuilder {
     crash_limit: u32,
     errors: ErrorRules,
     slow_after: Option<Duration>,
+    one_thread: bool,
+    retention: Option<Retention>,
+    archive: Option<Arc<dyn Archive>>,
+    forget_orphans_after: Option<Duration>,
 }
 
 impl Bus {
@@ -88,6 +94,10 @@ impl Bus {
             crash_limit: 3,
             errors: ErrorRules::default(),
             slow_after: None,
+            one_thread: false,
+            retention: None,
+            archive: None,
+            forget_orphans_after: None,
         }
     }
 }
@@ -175,6 +185,13 @@ impl BusBuilder {
         self
     }
 
+    /// Runs `blocking` listeners on the thread of the runtime too; for runs that must repeat.
+    #[cfg(feature = "testing")]
+    pub(crate) fn one_thread(mut self) -> Self {
+        self.one_thread = true;
+        self
+    }
+
     /// What one unit of work and one event may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -205,6 +222,33 @@ impl BusBuilder {
     /// Deliveries are marked after the process ended uncleanly, so that the first end is not counted.
     pub fn crash_limit(mut self, limit: u32) -> Self {
         self.crash_limit = limit;
+        self
+    }
+
+    /// What stays in the log of what nobody is owed any more; 7 days of it unless said here, and `logged` events for ever.
+    ///
+    /// A store that manages its log by itself refuses to start with this: [`StoreError::Unsupported`].
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = Some(retention);
+        self
+    }
+
+    /// Where events go that retention lets go of, before the log gives them up; nowhere unless said here.
+    ///
+    /// Replays and streams then reach back into it: they read it like the log. If it cannot be written to, the log keeps
+    /// what it should give up, and the observer is told with [`Notice::ArchiveFailed`].
+    pub fn archive(mut self, archive: impl Archive) -> Self {
+        self.archive = Some(Arc::new(archive));
+        self
+    }
+
+    /// Forgets a durable listener that the store knows and nobody has registered for so long: its cursor, its redeliveries and its
+    /// parked events. Until then, and for ever unless this is said, it is kept, holds back the log, and is warned of at each start.
+    ///
+    /// The time begins at the first start without the listener. Zero forgets it at that start, before
+    /// [`Bus::register`](crate::Bus::register) may come. What is forgotten is told as [`Warning::OrphanForgotten`].
+    pub fn forget_orphans_after(mut self, time: Duration) -> Self {
+        self.forget_orphans_after = Some(time);
         self
     }
 
@@ -246,6 +290,11 @@ impl BusBuilder {
         check_event_names(&durable)?;
         let store = self.store.unwrap_or_else(|| Arc::new(crate::adapters::memory::MemoryStore::new()));
         let claim = Claim::of(&store).ok_or_else(|| StartError::StoreTaken { kind: store.kind() })?;
+        let archiving = self.archive.map(|archive| Archiving::begin(&*store, archive)).transpose()?;
+        let store: Arc<dyn Store> = match &archiving {
+            Some(archiving) => Arc::new(ArchivedStore::new(store, archiving.archive())),
+            None => store,
+        };
         let activity = Arc::new(Activity::default());
         let watchdog = Arc::new(Watchdog::new(self.clock.clone(), watch.clone(), runtime.clone()));
         let mut taps = self.taps;
@@ -281,11 +330,14 @@ impl BusBuilder {
             watchdog: watchdog.clone(),
             slow_after: self.slow_after,
             limits: self.limits,
+            one_thread: self.one_thread,
         };
         let core = Arc::new(Core {
             registry,
             store,
             _claim: claim,
+            archiving,
+            forget_orphans_after: self.forget_orphans_after,
             around: Arc::new(around),
             calls: Arc::new(CallAround {
                 states: Arc::new(self.states),
@@ -303,7 +355,8 @@ impl BusBuilder {
             #[cfg(feature = "tracing")]
             links: crate::bus::links::Links::default(),
         });
-        warn(&core, &durable).await?;
+        warn(&core).await?;
+        let has_orphans = orphans::look(&core).await?;
         let running = Arc::new(Running { core: core.clone(), workers: Workers::new(Arc::new(ground), runtime) });
         core.running.get_or_init(|| Arc::downgrade(&running));
         let bus = Bus { core, running: Some(running.clone()), origin: None };
@@ -312,7 +365,14 @@ impl BusBuilder {
         for listener in durable {
             ready.push(workers.take_up(bus.job(listener)).await?);
         }
+        // Only now that every listener has its cursor, so that nothing goes that one of them is to begin with.
+        retain(&bus.core, self.retention).await?;
         ready.into_iter().for_each(|one| workers.start(one));
+        // Only now, so that everybody who is owed what is due has a place in the log.
+        workers.schedule(Arc::new(Arrivals(Arc::downgrade(&bus.core))));
+        if bus.core.archiving.is_some() || has_orphans {
+            keeper::start(&bus.core);
+        }
         Ok(bus)
     }
 
@@ -353,21 +413,25 @@ fn check_event_names(durable: &[Arc<dyn Deliver>]) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn warn(core: &Arc<Core>, durable: &[Arc<dyn Deliver>]) -> Result<(), StoreError> {
+/// Tells the store what to keep of its log.
+async fn retain(core: &Arc<Core>, retention: Option<Retention>) -> Result<(), StoreError> {
+    match (core.store.as_embedded(), retention) {
+        (Some(store), retention) => store.retain(retention.unwrap_or_default(), core.clock().clone()).await,
+        (None, Some(_)) => Err(StoreError::Unsupported { action: "retain events", store: core.store.kind() }),
+        (None, None) => Ok(()),
+    }
+}
+
+async fn warn(core: &Core) -> Result<(), StoreError> {
     let tell = |warning: Warning| core.watch().tell(&Notice::Warning(&warning));
     for descriptor in core.registry.descriptors() {
         if descriptor.phase == Phase::AfterRollback && descriptor.without_tx == WithoutTx::Run {
             tell(Warning::RollbackWithoutUnit { listener: descriptor.id });
         }
     }
-    let end = core.store.delivered_up_to().borrow().next().0;
-    let cursors = core.store.cursors().await?;
-    for (listener, cursor) in &cursors {
-        let mut descriptors = durable.iter().map(|one| one.descriptor());
-        // A former id is about to be taken over.
-        let is_known = descriptors.any(|one| one.id == *listener || one.formerly.contains(listener));
-        if !is_known {
-            tell(Warning::OrphanedCursor { listener: listener.clone(), behind: end.saturating_sub(cursor.low()) });
+    for (listener, known) in core.store.listener_records().await? {
+        if let Some(paused) = known.paused {
+            tell(Warning::PausedListener { listener, reason: paused.reason });
         }
     }
     Ok(())

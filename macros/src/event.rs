@@ -1,24 +1,29 @@
-//! `#[derive(Event)]`: a type's name, version and key, and its slot in the registry.
+//! `#[derive(Event)]`: a type's name, versions and key, and its slot in the registry.
+
+mod versions;
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::parse::ParseStream;
 use syn::spanned::Spanned;
-use syn::{
-    Data, DeriveInput, Expr, Field, GenericParam, Lit, LitInt, LitStr, Path, Token, Type, WherePredicate, parse_quote,
-};
+use syn::{Data, DeriveInput, Field, GenericParam, LitInt, LitStr, Path, Token, Type, WherePredicate, parse_quote};
 
 use crate::support::args::{self, Form, Said, form, read_attributes, read_within};
 use crate::support::{Errors, check_name, default_crate, located, member, ours, peel};
+use versions::Step;
 
 const NAME: Form = form("name", "name = \"shop.order-placed\"");
 const VERSION: Form = form("version", "version = 1");
 const FORMERLY: Form = form("formerly", "formerly = [\"shop.order-made\"]");
+const UPCAST: Form = form("upcast", "upcast(1 => from_v1, 2 => from_v2)");
+const OLDEST: Form = form("oldest", "oldest = 2");
 const LOGGED: Form = form("logged", "logged");
 
 const ON_TYPE: &[Form] = &[
     NAME,
     VERSION,
+    UPCAST,
+    OLDEST,
     FORMERLY,
     LOGGED,
     Form {
@@ -29,7 +34,7 @@ const ON_TYPE: &[Form] = &[
     },
     form("crate", "crate = ::aftercommit"),
 ];
-const ON_INSTANCE: &[Form] = &[NAME, VERSION, FORMERLY, LOGGED];
+const ON_INSTANCE: &[Form] = &[NAME, VERSION, UPCAST, OLDEST, FORMERLY, LOGGED];
 const ON_FIELD: &[Form] = &[form("key", "key")];
 
 /// What was said about the stored form.
@@ -37,6 +42,8 @@ const ON_FIELD: &[Form] = &[form("key", "key")];
 struct Stored {
     name: Option<Said<LitStr>>,
     version: Option<Said<LitInt>>,
+    upcasts: Option<Said<Vec<Step>>>,
+    oldest: Option<Said<LitInt>>,
     formerly: Option<Said<Vec<LitStr>>>,
     logged: Option<Said<()>>,
 }
@@ -99,6 +106,8 @@ impl Stored {
         match &*name.to_string() {
             "name" => self.name = Some(Said { name, value: args::value(input)? }),
             "version" => self.version = Some(Said { name, value: args::value(input)? }),
+            "upcast" => self.upcasts = Some(Said { name, value: versions::steps(input)? }),
+            "oldest" => self.oldest = Some(Said { name, value: args::value(input)? }),
             "formerly" => self.formerly = Some(Said { name, value: args::strings(input)? }),
             _ => self.logged = Some(Said { name, value: () }),
         }
@@ -110,6 +119,8 @@ impl Stored {
         let said = [
             self.name.as_ref().map(|said| &said.name),
             self.version.as_ref().map(|said| &said.name),
+            self.upcasts.as_ref().map(|said| &said.name),
+            self.oldest.as_ref().map(|said| &said.name),
             self.formerly.as_ref().map(|said| &said.name),
             self.logged.as_ref().map(|said| &said.name),
         ];
@@ -177,13 +188,9 @@ fn check_stored(stored: &Stored, errors: &mut Errors) {
     for old in formerly.clone() {
         check_name("the former name of an event", old, errors);
     }
-    if let Some(version) = &stored.version
-        && args::is_zero(&Expr::Lit(syn::ExprLit { attrs: Vec::new(), lit: Lit::Int(version.value.clone()) }))
-    {
-        errors.push(&version.value, "versions begin at 1");
-    }
     match &stored.name {
         Some(name) => {
+            versions::check(stored, errors);
             check_name("the name of an event", &name.value, errors);
             for old in formerly.filter(|old| old.value() == name.value.value()) {
                 errors.push(old, "this is its name now: list only the names it had before");
@@ -233,6 +240,8 @@ fn impl_event(model: &Model<'_>, ty: &TokenStream, stored: &Stored) -> TokenStre
     let form = stored.name.as_ref().map(|name| {
         let name = &name.value;
         let version = stored.version.iter().map(|said| &said.value);
+        let oldest = stored.oldest.iter().map(|said| &said.value);
+        let upcasts = stored.upcasts.iter().map(|said| versions::glue(krate, &said.value));
         let formerly = stored.formerly.iter().map(|said| &said.value);
         let logged = stored.logged.iter().map(|said| &said.name);
         // The name's span, so that a missing serde trait is reported where storing was asked for.
@@ -241,7 +250,7 @@ fn impl_event(model: &Model<'_>, ty: &TokenStream, stored: &Stored) -> TokenStre
         let json = quote_spanned!(at=> #located::__private::Stored::<Self>::json(#name));
         quote! {
             const STORED: ::core::option::Option<#private::Stored<Self>> = ::core::option::Option::Some(
-                #json #(.version(#version))* #(.formerly(&[#(#formerly),*]))* #(.#logged())*
+                #json #(.version(#version))* #(.oldest(#oldest))* #(.upcasts(#upcasts))* #(.formerly(&[#(#formerly),*]))* #(.#logged())*
             );
         }
     });
@@ -293,14 +302,14 @@ mod tests {
     #[test]
     fn a_stored_event_with_a_key_stays_within_its_budget() {
         let event = parse_quote! {
-            #[event(name = "shop.order-placed", version = 2, formerly = ["shop.order-made"], logged)]
+            #[event(name = "shop.order-placed", version = 2, upcast(1 => from_v1), formerly = ["shop.order-made"], logged)]
             struct OrderPlaced {
                 #[event(key)]
                 order: u64,
                 total: u64,
             }
         };
-        budget::check(derive(&event).expect("legal"), 32);
+        budget::check(derive(&event).expect("legal"), 40);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod event;
 mod key;
 mod listener;
+mod sim;
 mod support;
 
 use proc_macro::TokenStream;
@@ -31,7 +32,10 @@ use syn::{DeriveInput, parse_macro_input};
 ///
 /// # On the type
 /// - `name = ".."`: the name it is stored under, which outlives the name of the type. Asks for serde's traits.
-/// - `version = 2`: the version of its stored form; 1 by default.
+/// - `version = 3`: the version of its stored form; 1 by default.
+/// - `upcast(1 => from_v1, 2 => from_v2)`: the functions that bring an older body to the next version. Each takes what the old one is
+///   read as, an old struct or a `serde_json::Value`, and answers the new one or a `Result` of it.
+/// - `oldest = 2`: the oldest version that is still read; 1 by default. Each one from there on needs its function.
 /// - `formerly = [".."]`: names it was stored under before.
 /// - `logged`: stored even while nobody listens durably, so that a later listener can start from the beginning.
 /// - `instance(Wrapper<i64>, name = "..", ..)`: of a generic event, one that is named; only such instances are then events.
@@ -143,4 +147,33 @@ pub fn listener(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn listeners(args: TokenStream, item: TokenStream) -> TokenStream {
     listener::component::attribute(args.into(), item.into()).into()
+}
+
+/// Makes a function a test that simulates an application under many seeds; needs the feature `testing`.
+///
+/// ```
+/// use aftercommit::prelude::*;
+/// use aftercommit::sim_test;
+/// use aftercommit::testing::sim::{Life, Sim};
+///
+/// /// Lives after lives, with what the test keeps outside of them.
+/// #[sim_test(seeds = 500)]
+/// fn every_order_is_booked_once(sim: &mut Sim) {
+///     let bus = sim.lives(async |life| { /* start a bus on `life.bus()`, work, answer */ });
+/// }
+///
+/// /// One life after the other until one ends.
+/// #[sim_test]
+/// async fn every_order_is_counted(life: Life) { /* start a bus on `life.bus()`, work, check */ }
+/// ```
+///
+/// The same by hand is a `#[test]` that calls `aftercommit::testing::sim::check(name, seeds, |sim| ..)`.
+///
+/// # Arguments
+/// - `seeds = 500`: it runs with the seeds from 0 on; with 100 by default. `AFTERCOMMIT_SEEDS` says how many instead, and
+///   `AFTERCOMMIT_SEED` runs one alone.
+/// - `crate = ::path`: where `aftercommit` is, if it is not called so.
+#[proc_macro_attribute]
+pub fn sim_test(args: TokenStream, item: TokenStream) -> TokenStream {
+    sim::attribute(args.into(), item.into()).into()
 }

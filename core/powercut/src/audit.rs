@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use aftercommit::error::BoxError;
 use aftercommit::prelude::*;
-use aftercommit::store::Durability;
+use aftercommit::store::{Durability, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::store::Subject;
+use crate::waiting;
 use crate::workload::{
-    BLOCKS, BODIES, COUNTED, COUNTED_SUM, KEPT_BODIES, LEDGERS, MADE, MADE_SUM, PICKED, PICKED_SUM, STOCK, TALLIES,
-    TWINS, UNITS, Unit, Workload, spread, term,
+    BLOCKS, BODIES, COUNTED, COUNTED_SUM, KEPT_BODIES, LEDGERS, MADE, MADE_SUM, Made, PICKED, PICKED_SUM, STOCK,
+    TALLIES, TWINS, UNITS, Unit, Workload, spread, term,
 };
 
 /// A promise that did not hold.
@@ -34,6 +35,8 @@ pub enum Violation {
     Half,
     /// A listener did not count each unit exactly once, and in order.
     Count,
+    /// The archive and the log do not hold the event of each unit once.
+    Archive,
     /// The store does not go on working.
     Stopped,
     /// It panicked.
@@ -44,13 +47,14 @@ pub enum Violation {
 
 impl Violation {
     /// All of them, with their names in tables.
-    pub const ALL: [(Violation, &str); 9] = [
+    pub const ALL: [(Violation, &str); 10] = [
         (Violation::Refused, "refused"),
         (Violation::Wiped, "wiped"),
         (Violation::Lost, "lost"),
         (Violation::Hole, "hole"),
         (Violation::Half, "half"),
         (Violation::Count, "count"),
+        (Violation::Archive, "archive"),
         (Violation::Stopped, "stopped"),
         (Violation::Panicked, "panicked"),
         (Violation::Hung, "hung"),
@@ -141,13 +145,41 @@ async fn audit_open(
 ) -> Result<(), BoxError> {
     let units = audit_units(workload, bus, expected, findings)?;
     findings.units = units.len();
+    if workload.waits {
+        waiting::until_due(bus).await?;
+    }
     bus.idle().await;
     for parked in bus.parked().await? {
         // One of a key stands for all of it; what went on already is not parked any more.
         bus.resubmit(&parked.listener, parked.position).await?;
     }
     bus.idle().await;
-    audit_counts(workload, bus, &units, findings).await
+    audit_counts(workload, bus, &units, findings).await?;
+    if workload.archived { audit_events(bus, &units, findings).await } else { Ok(()) }
+}
+
+/// Every event there ever was, in the archive and the log, before and after the log gives up what it can.
+async fn audit_events(bus: &Bus, units: &BTreeSet<Unit>, findings: &mut Findings) -> Result<(), BoxError> {
+    for when in ["found", "tidied"] {
+        let mut events = Vec::new();
+        let mut stream = bus.stream_from::<Made>(Position(1))?;
+        while stream.position() < bus.log_end() {
+            match tokio::time::timeout(Duration::from_secs(5), stream.next()).await {
+                Ok(Some(Ok(entry))) => events.push(entry.event.unit),
+                Ok(Some(Err(error))) => return Err(error.into()),
+                Ok(None) => return Err("the bus has stopped".into()),
+                Err(_) => return Err(format!("nothing comes between {:?} and the end", stream.position()).into()),
+            }
+        }
+        let count = events.len();
+        let once: BTreeSet<Unit> = events.into_iter().collect();
+        findings.check(count == once.len() && once == *units, Violation::Archive, || {
+            let differing: Vec<_> = units.symmetric_difference(&once).collect();
+            format!("{when}: {count} events of {} units, differing: {differing:?}", units.len())
+        });
+        bus.tidy().await?;
+    }
+    Ok(())
 }
 
 /// The rows of the units, before anything owed is waited for.
@@ -251,11 +283,14 @@ async fn audit_counts(
             findings.check(picked == whole, Violation::Count, || format!("key {key}: picked {picked:?} of {whole:?}"));
         }
     }
+    if workload.waits {
+        waiting::audit(workload, bus, units, findings).await?;
+    }
     Ok(())
 }
 
 /// By key: how many units there are, and what their terms add up to.
-fn totals(workload: &Workload, units: &BTreeSet<Unit>) -> BTreeMap<u32, (i64, i64)> {
+pub(crate) fn totals(workload: &Workload, units: &BTreeSet<Unit>) -> BTreeMap<u32, (i64, i64)> {
     let mut totals: BTreeMap<u32, (i64, i64)> = (0..workload.keys).map(|key| (key, (0, 0))).collect();
     for unit in units {
         let (count, sum) = totals.entry(workload.key(*unit)).or_default();

@@ -31,6 +31,7 @@ mod record;
 mod run;
 mod store;
 mod trace;
+mod waiting;
 mod workload;
 
 pub use audit::Violation;

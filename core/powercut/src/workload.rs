@@ -12,14 +12,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aftercommit::adapters::archive::ArchiveFolder;
+use aftercommit::bus::Replay;
 use aftercommit::error::{BoxError, UnitError};
 use aftercommit::event::Stored;
-use aftercommit::listener::{self, IntoAnswer, Redeliver, Registration, fixed};
+use aftercommit::listener::{self, IntoAnswer, Redeliver, Registration, StartAt, fixed};
 use aftercommit::prelude::*;
 use aftercommit::transaction::CallFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::store::Subject;
+use crate::waiting;
 
 /// What a life does.
 #[derive(Debug, Clone)]
@@ -43,6 +46,10 @@ pub struct Workload {
     pub(crate) durability: fn(u32) -> Durability,
     /// Whether a listener parks some of its events, until it is mended.
     pub(crate) picky: bool,
+    /// Whether units publish for later and cancel it, and publish under request ids.
+    pub(crate) waits: bool,
+    /// Whether what is done is archived before the log gives it up, and replayed from there once.
+    pub(crate) archived: bool,
 }
 
 /// One opening of the store.
@@ -76,10 +83,12 @@ const PLAIN: Workload = Workload {
     large_blocks: 1,
     durability: |_| Durability::Sync,
     picky: false,
+    waits: false,
+    archived: false,
 };
 
 /// All of them.
-pub static WORKLOADS: [Workload; 12] = [
+pub static WORKLOADS: [Workload; 13] = [
     // One unit at a time: small groups, many syncs.
     Workload { name: "single", openings: &[open(1, 40)], ledger: 100, ..PLAIN },
     // Large groups.
@@ -133,8 +142,18 @@ pub static WORKLOADS: [Workload; 12] = [
         ledger: 2_000,
         ..PLAIN
     },
-    // Events that are called again in vain, and park with those behind them.
-    Workload { name: "parked", openings: &[open(16, 12), open(16, 4)], keys: 24, picky: true, ..PLAIN },
+    // The log is archived and given up while it is written to, and a listener is given all of it once more.
+    Workload {
+        name: "archived",
+        openings: &[open(8, 8), Opening { clients: 8, units: 4, all_listeners: true, closes: false }, open(4, 4)],
+        keys: 16,
+        event: 200..3_000,
+        archived: true,
+        ..PLAIN
+    },
+    // Events that are called again in vain, and again when they are replayed, and park with those behind them; events for later,
+    // and request ids.
+    Workload { name: "parked", openings: &[open(16, 12), open(16, 4)], keys: 24, picky: true, waits: true, ..PLAIN },
     // Units that survive different things, in the same groups.
     Workload {
         name: "mixed",
@@ -168,6 +187,9 @@ pub(crate) type Unit = (u32, u32);
 
 /// How many of its bodies a client keeps.
 pub(crate) const KEPT_BODIES: u32 = 3;
+
+/// The folder of the archive, beside the store's.
+const ARCHIVE: &str = "archive";
 
 /// A client whose units are always refused.
 pub(crate) const REFUSED: u32 = u32::MAX;
@@ -332,6 +354,9 @@ impl Workload {
                 ),
             );
         }
+        if all && self.waits {
+            listeners.extend(waiting::listeners());
+        }
         listeners
     }
 
@@ -350,7 +375,11 @@ impl Workload {
     ) -> Result<Bus, BoxError> {
         let store = subject.open(folder)?;
         let builder = Bus::builder().shared_store(store).crash_limit(0).listeners(self.listeners(all, mended));
-        Ok(builder.start().await?)
+        // The log is let go of as it is written, so that cuts meet that too.
+        let builder = builder.retention(Retention::delete_when_done());
+        Ok(if self.archived { builder.archive(ArchiveFolder::open(folder.with_file_name(ARCHIVE))?) } else { builder }
+            .start()
+            .await?)
     }
 
     /// Commits one unit.
@@ -383,6 +412,9 @@ impl Workload {
             }
             for block in self.large_blocks(unit) {
                 BLOCKS.put(tx, &(unit.0, block, false), &self.block(unit, block))?;
+            }
+            if self.waits {
+                waiting::write(self, tx, unit).await?;
             }
             tx.publish(self.event(unit))
         };
@@ -428,6 +460,9 @@ impl Workload {
                         if durability == Durability::Sync {
                             mark(&marks, &acknowledged((client, number)))?;
                         }
+                        if self.archived && number % 4 == client % 4 {
+                            bus.tidy().await?;
+                        }
                         if client % 16 == 5 && number % 8 == 2 {
                             self.try_in_vain(&bus, number).await?;
                         }
@@ -439,12 +474,32 @@ impl Workload {
                 ended??;
             }
             bus.idle().await;
+            if self.picky && opening.all_listeners {
+                // In vain, as it is not mended yet.
+                bus.dead_letters("powercut.picky").replay(Replay::all()).await?;
+                bus.idle().await;
+            }
+            if self.archived && opening.all_listeners {
+                bus.tidy().await?;
+                replay_tallies(&bus).await?;
+            }
             if opening.closes {
                 bus.shutdown(Duration::from_secs(30)).await?;
             }
         }
         Ok(())
     }
+}
+
+/// Gives the second listener every event there ever was once more.
+async fn replay_tallies(bus: &Bus) -> Result<(), BoxError> {
+    let cleared = bus.reset("powercut.tally", StartAt::Beginning, async |tx| {
+        let keys = TALLIES.iter(tx).map(|row| row.map(|(key, _)| key)).collect::<Result<Vec<_>, _>>()?;
+        keys.iter().try_for_each(|key| TALLIES.remove(tx, key))
+    });
+    cleared.await?;
+    bus.idle().await;
+    Ok(())
 }
 
 impl Tally {

@@ -26,6 +26,7 @@
 //! | `aftercommit_group_units` | histogram | | how many units were committed at once, as each of them saw it |
 //! | `aftercommit_conflicts_total` | counter | | units of work that conflicted |
 //! | `aftercommit_in_doubt_total` | counter | | units of work in doubt |
+//! | `aftercommit_archive_failures_total` | counter | | times the archive could not be written to |
 //! | `aftercommit_abandoned_total` | counter | | work given up, as the bus or its runtime ended first |
 //! | `aftercommit_stopped_workers_total` | counter | `listener` | durable listeners that a storage error stopped |
 //! | `aftercommit_skipped_total` | counter | `listener` | deliveries that a durable listener skipped |
@@ -59,6 +60,7 @@ impl Metrics {
     pub fn new() -> Self {
         describe_counter!("aftercommit_published_total", "events published, those of units that rolled back included");
         describe_counter!("aftercommit_dead_events_total", "events published that nobody listens to");
+        describe_counter!("aftercommit_not_called_total", "listeners of a phase not called with a scheduled event");
         describe_histogram!("aftercommit_listener_duration_seconds", metrics::Unit::Seconds, "calls of listeners");
         describe_counter!("aftercommit_after_errors_total", "after-phase listeners and hooks that failed");
         describe_counter!("aftercommit_delivered_total", "deliveries that a durable listener settled");
@@ -73,6 +75,7 @@ impl Metrics {
         describe_histogram!("aftercommit_group_units", "units of work committed at once, as each of them saw it");
         describe_counter!("aftercommit_conflicts_total", "units of work that conflicted");
         describe_counter!("aftercommit_in_doubt_total", "units of work in doubt");
+        describe_counter!("aftercommit_archive_failures_total", "times the archive could not be written to");
         describe_counter!("aftercommit_abandoned_total", "work given up, as the bus or its runtime ended first");
         describe_counter!("aftercommit_stopped_workers_total", "durable listeners that a storage error stopped");
         describe_counter!("aftercommit_skipped_total", "deliveries that a durable listener skipped");
@@ -118,6 +121,9 @@ impl Observer for Metrics {
             Notice::DeadEvent { event } => {
                 counter!("aftercommit_dead_events_total", "event" => event.to_string()).increment(1);
             }
+            Notice::NotCalled { listener, .. } => {
+                counter!("aftercommit_not_called_total", "listener" => listener.to_string()).increment(1);
+            }
             Notice::AfterFailed { error, .. } => {
                 counter!("aftercommit_after_errors_total", "listener" => error.who.clone()).increment(1);
             }
@@ -145,6 +151,7 @@ impl Observer for Metrics {
             Notice::Slow { who, .. } => counter!("aftercommit_slow_total", "who" => who.to_string()).increment(1),
             Notice::Conflict { .. } => counter!("aftercommit_conflicts_total").increment(1),
             Notice::InDoubt { .. } => counter!("aftercommit_in_doubt_total").increment(1),
+            Notice::ArchiveFailed { .. } => counter!("aftercommit_archive_failures_total").increment(1),
             Notice::Abandoned { .. } => counter!("aftercommit_abandoned_total").increment(1),
             Notice::Warning(_) => {}
         }

@@ -1,7 +1,13 @@
 //! Technologies: one folder each, one feature each. Nothing outside names them.
 
+#[cfg(feature = "archive")]
+pub mod archive;
+#[cfg(any(feature = "sled", feature = "redb", feature = "archive"))]
+mod disk;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod folder;
+#[cfg(any(feature = "sled", feature = "redb", feature = "archive"))]
+mod hold;
 #[cfg(any(feature = "sled", feature = "redb"))]
 mod kind;
 pub mod memory;

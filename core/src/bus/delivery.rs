@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use uuid::Uuid;
 
-use super::Core;
+use super::{Core, Inbox};
 use crate::error::{BoxError, Error, UnitError};
 use crate::event::{Metadata, Origin};
+use crate::key::encode_key;
 use crate::listener::{Call, FromCall, Settled};
 use crate::store::Settlement;
 use crate::transaction::{Failed, Tx};
@@ -62,6 +63,16 @@ impl fmt::Display for DeliveryId {
 #[derive(Debug)]
 pub struct Delivery {
     shared: Arc<Shared>,
+    inbox: Option<Inbox>,
+}
+
+/// What [`Delivery::guarded_by`] came to.
+#[derive(Debug)]
+pub enum Guarded {
+    /// It was not handled before: settling it also remembers it.
+    New(Delivery),
+    /// It was handled before: settle it without handling it again.
+    Before(Delivery),
 }
 
 pub(super) struct Shared {
@@ -86,7 +97,7 @@ impl fmt::Debug for Shared {
 
 impl Delivery {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, inbox: None }
     }
 
     /// The delivery's identity, the same at each attempt.
@@ -97,6 +108,55 @@ impl Delivery {
     /// Which call this is; 1 for the first. Attempts that a crash cut off are not counted.
     pub fn attempt(&self) -> u32 {
         self.shared.attempt
+    }
+
+    /// Asks `inbox` whether this delivery was handled before, and lets its settling remember that it is, in the same commit.
+    ///
+    /// A delivery that was settled is not made again, unless its listener is [reset](super::Bus::reset), or a dead letter is replayed
+    /// that was handled by other means: then the inbox tells, for as long as its retention says.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use aftercommit::bus::{Guarded, Inbox};
+    /// use aftercommit::prelude::*;
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Event, Serialize, Deserialize)]
+    /// #[event(name = "shop.paid", logged)]
+    /// struct Paid { order: u64 }
+    ///
+    /// struct Mail;
+    /// # impl Mail { async fn send(&self, _id: &str, _order: u64) -> Result<(), std::io::Error> { Ok(()) } }
+    ///
+    /// const SENT: Inbox = Inbox::new("shop.receipts-sent", Duration::from_secs(90 * 86_400));
+    ///
+    /// /// No receipt goes out twice, also when the listener begins again with the first event.
+    /// #[listener(durable, id = "shop.send-receipt")]
+    /// async fn send_receipt(
+    ///     event: &Paid,
+    ///     delivery: Delivery,
+    ///     mail: State<Mail>,
+    /// ) -> Result<Settled, Box<dyn std::error::Error + Send + Sync>> {
+    ///     let delivery = match delivery.guarded_by(&SENT).await? {
+    ///         Guarded::New(delivery) => delivery,
+    ///         Guarded::Before(delivery) => return Ok(delivery.done().await?),
+    ///     };
+    ///     mail.send(&delivery.id().to_string(), event.order).await?;
+    ///     Ok(delivery.done().await?)
+    /// }
+    /// # let _ = || listed![send_receipt];
+    /// ```
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn guarded_by(mut self, inbox: &Inbox) -> Result<Guarded, Error> {
+        let (shared, id) = (&self.shared, encode_key(&self.id().to_string()));
+        if inbox.looked_up(&shared.core, Some(shared.origin), &id).await? {
+            return Ok(Guarded::Before(self));
+        }
+        self.inbox = Some(*inbox);
+        Ok(Guarded::New(self))
     }
 
     /// Runs `work` in a short unit of work whose commit also settles the delivery; run again when it conflicts with another unit.
@@ -116,6 +176,7 @@ impl Delivery {
         let leave = Leave(&self.shared);
         loop {
             let (shared, work) = (self.shared.clone(), work.clone());
+            let (inbox, shared_id) = (self.inbox, self.shared.id.to_string());
             let core = shared.core.clone();
             let ended = core
                 .unit_failing(
@@ -127,6 +188,9 @@ impl Delivery {
                             shared.enter(SETTLED);
                             Ok(())
                         });
+                        if let Some(inbox) = inbox {
+                            inbox.accept(tx, &shared_id).await?;
+                        }
                         work(tx).await
                     },
                     true,

@@ -4,15 +4,19 @@
 //! what durable listeners are owed to the unit of work. It never waits for a durable listener.
 
 mod ack;
+mod archiving;
 mod dead_letters;
 mod delivery;
 mod describe;
 mod handler;
 #[cfg(feature = "tracing")]
 pub(crate) mod links;
+mod once;
+mod publications;
 mod published;
 mod reply;
 mod route;
+mod schedule;
 mod stream;
 
 use std::any::Any;
@@ -26,7 +30,7 @@ use crate::activity::Activity;
 use crate::clock::{Chance, Clock};
 use crate::consumer::Workers;
 use crate::error::{BoxError, Error, PublishError, UnitError};
-use crate::event::{Event, Origin};
+use crate::event::{Event, Metadata, Origin};
 use crate::key::Key;
 use crate::listener::{Call, CallAround, FromCall, Observing, Registry, Stopper};
 use crate::lock::{Held, LockName, Locks};
@@ -37,10 +41,14 @@ use crate::transaction::{self, Committed, Failed, Surroundings, Tx};
 
 pub use crate::consumer::{ParkedCounts, Replay};
 pub use ack::Ack;
+pub(crate) use archiving::Archiving;
 pub use dead_letters::DeadLetters;
-pub use delivery::{Delivery, DeliveryId};
+pub use delivery::{Delivery, DeliveryId, Guarded};
 pub use describe::Description;
 pub(crate) use handler::DurableHandler;
+pub use once::{Handled, Inbox, Once};
+pub use publications::Publications;
+pub(crate) use schedule::Arrivals;
 pub(crate) use stream::Subscribers;
 pub use stream::{Lagged, LogEntry, LogStream, StreamError, Subscription};
 
@@ -49,6 +57,9 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) _claim: Claim,
+    pub(crate) archiving: Option<Archiving>,
+    /// When a durable listener that nobody registers is forgotten; never unless it is said.
+    pub(crate) forget_orphans_after: Option<Duration>,
     pub(crate) around: Arc<Surroundings>,
     pub(crate) calls: Arc<CallAround>,
     pub(crate) stopper: Stopper,
@@ -321,9 +332,14 @@ impl Tx {
     /// # Panics
     /// A panic of an immediate listener passes through, and the unit rolls back.
     pub fn publish<E: Event>(&mut self, event: E) -> Result<(), Error> {
+        self.publish_known(event, None)
+    }
+
+    /// Publishes an event, with its metadata if that was drawn before.
+    fn publish_known<E: Event>(&mut self, event: E, metadata: Option<Metadata>) -> Result<(), Error> {
         let core = self.core();
         self.enter_publish(E::name())?;
-        let published = catch_unwind(AssertUnwindSafe(|| core.publish_in(self, event)));
+        let published = catch_unwind(AssertUnwindSafe(|| core.publish_in(self, event, metadata)));
         self.leave_publish();
         let published = published.unwrap_or_else(|panic| {
             // Whoever catches it must not commit what it cut off.

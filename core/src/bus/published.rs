@@ -85,8 +85,8 @@ impl<E: Event> Published<E> {
 
 /// Calls a `fn` on the blocking pool.
 async fn on_blocking_pool<E: Event>(published: Arc<Published<E>>, listener: Arc<Listener<E>>) -> Answered {
-    let runtime = published.core.around.runtime.clone();
-    let called = runtime.spawn_blocking(move || match listener.invoke(&published.event, || published.call(None)) {
+    let around = published.core.around.clone();
+    let called = around.on_pool(move || match listener.invoke(&published.event, || published.call(None)) {
         Either::Left(answered) => answered.into_inner(),
         // `blocking` is for a `fn`, which is checked at start.
         Either::Right(_) => Err("an asynchronous listener cannot run on the blocking pool".into()),

@@ -77,12 +77,17 @@ impl Core {
     }
 
     /// Publishes in a unit of work.
-    pub(super) fn publish_in<E: Event>(self: &Arc<Self>, tx: &mut Tx, event: E) -> Result<(), Error> {
+    pub(super) fn publish_in<E: Event>(
+        self: &Arc<Self>,
+        tx: &mut Tx,
+        event: E,
+        metadata: Option<Metadata>,
+    ) -> Result<(), Error> {
         self.tap(&event);
         let found = self.registry.get::<E>();
         let listeners = match &found {
             Some(listeners) if !listeners.is_empty() => &**listeners,
-            _ if E::STORED.is_some_and(|stored| stored.logged) => return self.store_event(tx, &event, None, &[]),
+            _ if E::STORED.is_some_and(|stored| stored.logged) => return self.store_event(tx, &event, metadata, &[]),
             _ => {
                 self.watch().tell(&Notice::DeadEvent { event: E::name() });
                 return Ok(());
@@ -92,7 +97,11 @@ impl Core {
             return call_bare(listeners, bare, &event);
         }
         let descent = Descent { origin: tx.origin(), depth: tx.depth() };
-        let published = Arc::new(Published::new(event, listeners.clone(), descent, self.clone()));
+        let published = Published::new(event, listeners.clone(), descent, self.clone());
+        let published = Arc::new(match metadata {
+            Some(metadata) => published.known_as(metadata),
+            None => published,
+        });
         self.owe(tx, &published, listeners)?;
         if !listeners.enlisted.is_empty() {
             tx.enlist(published.clone(), listeners.enlisted.iter().copied());
@@ -138,11 +147,16 @@ impl Core {
         #[cfg(feature = "tracing")]
         self.links.remember(metadata.id);
         let envelope = seal(event, &stored, metadata, not_owed)?;
+        self.check_size(&envelope)?;
+        tx.append(envelope)
+    }
+
+    pub(super) fn check_size(&self, envelope: &Envelope) -> Result<(), Error> {
         let (bytes, limit) = (envelope.weight(), self.around.limits.event_bytes);
         if bytes > limit {
-            return Err(PublishError::TooLarge { event: stored.name.to_owned(), bytes, limit }.into());
+            return Err(PublishError::TooLarge { event: envelope.header.name.clone(), bytes, limit }.into());
         }
-        tx.append(envelope)
+        Ok(())
     }
 
     /// Refuses a reply to replies without end.
@@ -220,7 +234,7 @@ impl Core {
         if needing.is_empty() && !logged { Ok(()) } else { Err(needs_unit::<E>(needing)) }
     }
 
-    fn tap<E: Event>(&self, event: &E) {
+    pub(super) fn tap<E: Event>(&self, event: &E) {
         self.taps.iter().for_each(|tap| tap.published(E::name(), event));
     }
 }
@@ -351,7 +365,12 @@ fn needs_unit<E: Event>(listeners: Vec<String>) -> Error {
 }
 
 /// Puts an event into its stored form.
-fn seal<E: Event>(event: &E, stored: &Stored<E>, metadata: Metadata, not_owed: &[String]) -> Result<Envelope, Error> {
+pub(super) fn seal<E: Event>(
+    event: &E,
+    stored: &Stored<E>,
+    metadata: Metadata,
+    not_owed: &[String],
+) -> Result<Envelope, Error> {
     let body = (stored.encode)(event).map_err(|cause| PublishError::Encode { event: stored.name.to_owned(), cause })?;
     let mut header = EventHeader::new(metadata, stored.name, stored.version);
     header.logged = stored.logged;

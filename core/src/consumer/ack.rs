@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::Ground;
 use super::record::{record, record_each};
+use super::worker::Progress;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::listener::AckMode;
@@ -26,6 +27,7 @@ pub(super) struct Acks {
     settling: Option<JoinHandle<Result<(), StoreError>>>,
     /// The lowest position that is being settled.
     settling_from: Option<Position>,
+    progress: Arc<Progress>,
 }
 
 /// A delivery that was handled.
@@ -56,8 +58,8 @@ pub(super) struct Moment {
 }
 
 impl Acks {
-    pub(super) fn new(mode: AckMode) -> Self {
-        Self { mode, handled: Vec::new(), since: None, settling: None, settling_from: None }
+    pub(super) fn new(mode: AckMode, progress: Arc<Progress>) -> Self {
+        Self { mode, handled: Vec::new(), since: None, settling: None, settling_from: None, progress }
     }
 
     pub(super) fn add(&mut self, position: Position, kept: Kept, now: Timestamp) {
@@ -132,7 +134,13 @@ impl Acks {
             // Losing it in a power cut means another call, which these listeners have to reckon with anyway.
             _ => ground.durability.min(Durability::Flush),
         };
-        self.settling = Some(tokio::spawn(settle(ground.clone(), listener.clone(), chosen, durability)));
+        let (ground, listener, progress) = (ground.clone(), listener.clone(), self.progress.clone());
+        self.settling = Some(tokio::spawn(async move {
+            let positions: Vec<Position> = chosen.iter().map(|one| one.position).collect();
+            settle(ground, listener, chosen, durability).await?;
+            progress.desk().settled(positions.into_iter());
+            Ok(())
+        }));
     }
 
     /// Waits for what is being settled.

@@ -161,7 +161,8 @@ impl std::fmt::Debug for Replay {
 /// Dead letters that are being called again.
 #[derive(Default)]
 pub(super) struct Replays {
-    runs: HashMap<u64, Run>,
+    /// The oldest first.
+    runs: BTreeMap<u64, Run>,
     next_run: u64,
     /// The sequences at work.
     pub(super) at_work: HashMap<LaneKey, AtWork>,

@@ -12,9 +12,10 @@ mod dead_letter;
 mod introduce;
 mod lane;
 mod record;
+mod scheduler;
 mod worker;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -28,8 +29,11 @@ use crate::error::{BoxError, Error, StoreError};
 use crate::event::Envelope;
 use crate::listener::{Decision, Durable, ErrorRules, GivenUp, StartAt, StopSignal};
 use crate::observe::Watch;
+use crate::publication::OnDesk;
 use crate::store::{CursorChange, Durability, Position, Store, Suspect};
 pub use dead_letter::{ParkedCounts, Replay};
+pub(crate) use scheduler::Entered;
+use scheduler::Scheduler;
 use worker::{Command, Hold, Progress, Worker};
 
 /// One call to be made.
@@ -39,7 +43,7 @@ pub(crate) struct Due {
     pub(crate) attempt: u32,
     /// What the commit of the work says to the store.
     pub(crate) settle: CursorChange,
-    /// Its condition was not asked at publish.
+    /// The listener's condition was not asked at publish.
     pub(crate) unasked: bool,
     /// It is out of attempts: what is called is the fallback.
     pub(crate) given_up: Option<GivenUp>,
@@ -113,12 +117,15 @@ pub(crate) struct Job {
 pub(crate) struct Workers {
     ground: Arc<Ground>,
     runtime: tokio::runtime::Handle,
-    running: Mutex<HashMap<Arc<str>, Running>>,
+    running: Mutex<BTreeMap<Arc<str>, Running>>,
     /// Workers that were stopped and may still have calls running, so that a listener never has two.
     ending: Mutex<HashMap<Arc<str>, Stopped>>,
+    scheduler: Mutex<Option<Scheduling>>,
 }
 
 struct Running {
+    /// The names its event was ever stored under.
+    events: Vec<&'static str>,
     task: JoinHandle<()>,
     commands: mpsc::UnboundedSender<Command>,
     progress: Arc<Progress>,
@@ -127,9 +134,16 @@ struct Running {
 /// A worker whose listener's cursor stands in the store, and which calls nobody yet.
 pub(crate) struct Ready {
     listener: Arc<str>,
+    events: Vec<&'static str>,
     worker: Worker,
     commands: mpsc::UnboundedSender<Command>,
     progress: Arc<Progress>,
+}
+
+/// The scheduler of a bus.
+struct Scheduling {
+    task: JoinHandle<()>,
+    standing: Arc<scheduler::Standing>,
 }
 
 /// A worker that calls no more than it has begun.
@@ -151,19 +165,45 @@ impl Drop for Ended {
     }
 }
 
+/// As [`Ended`], of the scheduler.
+struct SchedulerEnded {
+    standing: Arc<scheduler::Standing>,
+    activity: Arc<Activity>,
+}
+
+impl Drop for SchedulerEnded {
+    fn drop(&mut self) {
+        self.standing.end();
+        self.activity.touch();
+    }
+}
+
 impl Workers {
     pub(crate) fn new(ground: Arc<Ground>, runtime: tokio::runtime::Handle) -> Self {
-        Self { ground, runtime, running: Mutex::default(), ending: Mutex::default() }
+        Self { ground, runtime, running: Mutex::default(), ending: Mutex::default(), scheduler: Mutex::default() }
     }
 
-    /// Gives `listener` a cursor before the first event is owed to it, so that nothing it is owed is pruned.
+    /// Lets scheduled events enter the log when they are due, and says so to `entered`.
+    pub(crate) fn schedule(&self, entered: Arc<dyn Entered>) {
+        let standing = Arc::new(scheduler::Standing::default());
+        let scheduler = Scheduler::new(self.ground.clone(), standing.clone(), entered);
+        let ended = SchedulerEnded { standing: standing.clone(), activity: self.ground.activity.clone() };
+        let task = self.runtime.spawn(async move {
+            let _ended = ended;
+            scheduler.run().await;
+        });
+        *self.scheduler.lock() = Some(Scheduling { task, standing });
+    }
+
+    /// Gives `listener` a cursor before the first event is owed to it, so that nothing it is owed is pruned. What it takes is said when it
+    /// is taken up.
     pub(crate) async fn introduce(
         &self,
         listener: &Arc<str>,
         formerly: &[String],
         start: StartAt,
     ) -> Result<(), StoreError> {
-        introduce::introduce(&self.ground, listener, formerly, start).await.map(drop)
+        introduce::introduce(&self.ground, listener, formerly, &[], start).await.map(drop)
     }
 
     /// Finds out what `job`'s listener is owed. Answers once its cursor stands in the store, so that nothing it is owed is pruned;
@@ -171,25 +211,30 @@ impl Workers {
     pub(crate) async fn take_up(&self, job: Job) -> Result<Ready, StoreError> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let progress = Arc::new(Progress::default());
-        let listener = job.listener.clone();
+        let (listener, events) = (job.listener.clone(), job.events.clone());
         let ending = self.ending.lock().remove(&listener);
         if let Some(ending) = ending {
             // It was not aborted, and contains panics, so that it ends of its own accord.
             let _ = ending.task.await;
         }
         let worker = Worker::take_up(self.ground.clone(), job, inbox, progress.clone()).await?;
-        Ok(Ready { listener, worker, commands, progress })
+        Ok(Ready { listener, events, worker, commands, progress })
     }
 
     /// Begins to call.
     pub(crate) fn start(&self, ready: Ready) {
-        let Ready { listener, worker, commands, progress } = ready;
+        let Ready { listener, events, worker, commands, progress } = ready;
         let ended = Ended { progress: progress.clone(), activity: self.ground.activity.clone() };
         let task = self.runtime.spawn(async move {
             let _ended = ended;
             worker.run().await;
         });
-        self.running.lock().insert(listener, Running { task, commands, progress });
+        self.running.lock().insert(listener, Running { events, task, commands, progress });
+    }
+
+    /// Whether a listener is worked for whose event was ever stored under `name`.
+    pub(crate) fn hears(&self, name: &str) -> bool {
+        self.running.lock().values().any(|running| running.events.contains(&name))
     }
 
     /// Stops calling a listener after the calls that run; what it is owed stays owed. Answers whether it was worked for.
@@ -227,7 +272,34 @@ impl Workers {
 
     /// Calls the listener no more until it is resumed; answers whether it is worked for.
     pub(crate) fn pause(&self, listener: &str) -> bool {
-        self.command(listener, Command::Pause)
+        self.command(listener, Command::Pause(None))
+    }
+
+    /// As [`pause`](Self::pause), also at the next starts, until it is resumed; as [`replay`](Self::replay).
+    pub(crate) fn pause_for_good(
+        &self,
+        listener: &str,
+        reason: &str,
+    ) -> Option<oneshot::Receiver<Result<(), StoreError>>> {
+        self.ask(listener, |answer| Command::Pause(Some((reason.to_owned(), answer))))
+    }
+
+    /// What is being called right now, by listener.
+    pub(crate) fn desks(&self) -> HashMap<String, OnDesk> {
+        let on_desk = |progress: &Progress| OnDesk {
+            underway: progress.desk().underway(),
+            is_halted: progress.desk().is_halted(),
+        };
+        let running = self.running.lock();
+        let live = running.iter().filter(|(_, running)| !running.progress.has_ended());
+        live.map(|(listener, running)| (listener.to_string(), on_desk(&running.progress))).collect()
+    }
+
+    /// The listeners that are worked for, by id.
+    pub(crate) fn listeners(&self) -> Vec<Arc<str>> {
+        let mut listeners: Vec<_> = self.running.lock().keys().cloned().collect();
+        listeners.sort();
+        listeners
     }
 
     /// Calls the listener again after it was paused or stopped; answers whether it is worked for.
@@ -282,9 +354,20 @@ impl Workers {
     /// Whether every worker has looked at the whole log and settled, redelivered or parked what it found;
     /// with `or_waiting`, deliveries whose time has not come do not count.
     pub(crate) fn is_idle(&self, or_waiting: bool) -> bool {
+        // Looked at first: what it lets into the log is seen in the log.
+        if !self.is_schedule_idle(or_waiting) {
+            return false;
+        }
         let end = *self.ground.store.delivered_up_to().borrow();
         let waiting_past = or_waiting.then(|| self.ground.clock.now());
         self.running.lock().values().all(|running| running.progress.is_idle(end, waiting_past))
+    }
+
+    /// Whether nothing that is due is left in the schedule.
+    fn is_schedule_idle(&self, or_waiting: bool) -> bool {
+        let upcoming = *self.ground.store.upcoming().borrow();
+        let now = self.ground.clock.now();
+        self.scheduler.lock().as_ref().is_none_or(|one| one.standing.is_idle(upcoming, now, or_waiting))
     }
 
     /// The first position that each listener has not settled, by listener.
@@ -300,15 +383,15 @@ impl Workers {
     pub(crate) fn all_ended(&self) -> bool {
         self.running.lock().values().all(|running| running.progress.has_ended())
             && self.ending.lock().values().all(|stopped| stopped.progress.has_ended())
+            && self.scheduler.lock().as_ref().is_none_or(|one| one.standing.has_ended())
     }
 
     /// Cuts off the workers that still run; answers their listeners.
     pub(crate) fn abort(&self) -> Vec<Arc<str>> {
         let mut cut: Vec<Arc<str>> = Vec::new();
-        let running = self
-            .running
-            .lock()
-            .drain()
+        let running = std::mem::take(&mut *self.running.lock());
+        let running = running
+            .into_iter()
             .map(|(listener, Running { task, progress, .. })| (listener, Stopped { task, progress }))
             .collect::<Vec<_>>();
         for (listener, stopped) in running.into_iter().chain(self.ending.lock().drain()) {
@@ -316,6 +399,12 @@ impl Workers {
                 stopped.task.abort();
                 cut.push(listener);
             }
+        }
+        if let Some(scheduler) = self.scheduler.lock().take()
+            && !scheduler.standing.has_ended()
+        {
+            scheduler.task.abort();
+            cut.push(Arc::from(scheduler::NAME));
         }
         cut.sort();
         cut

@@ -1,6 +1,7 @@
 //! THE drain loop: look ahead, call what is next, settle what came of it.
 
 mod calling;
+mod commands;
 mod failing;
 mod parking;
 mod progress;
@@ -9,22 +10,25 @@ mod replaying;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::ack::{Acks, Moment};
-use super::dead_letter::{DeadLetters, ParkedCounts, Replay, Replays};
-use super::introduce::introduce;
+use super::dead_letter::{DeadLetters, Replay, Replays};
+use super::introduce::{describe, introduce};
 use super::lane::{LaneKey, Lanes, Pending, Tried};
 use super::record::record;
 use super::{Ground, Job, Verdict};
 use crate::clock::Timestamp;
-use crate::error::{Error, StoreError};
+use crate::error::StoreError;
 use crate::event::Envelope;
 use crate::listener::{Followers, exponential};
 use crate::observe::Notice;
-use crate::store::{Cursor, CursorChange, Durability, LogEvent, ParkedCause, Position, Redelivery, Suspect};
+use crate::store::{
+    Cursor, CursorChange, Durability, ListenerRecord, LogEvent, ParkedCause, Position, Redelivery, Suspect,
+};
 
+pub(super) use commands::{Command, Hold};
 pub(super) use progress::Progress;
 use progress::Standing;
 
@@ -34,25 +38,6 @@ const PAGE: usize = 64;
 const WINDOW_BYTES: usize = 4 << 20;
 /// How many log positions a worker passes by, owed nothing, before it says so to the store.
 const PASSED_BY: u64 = 512;
-
-/// What somebody asks of a worker; it answers once it has taken it up.
-pub(super) enum Command {
-    Replay(Replay, oneshot::Sender<Result<usize, Error>>),
-    Discard(Position, String, oneshot::Sender<Result<bool, Error>>),
-    Count(oneshot::Sender<ParkedCounts>),
-    Pause,
-    Resume,
-    Hold(Hold),
-    /// The event is erased: what is held of it in memory goes too.
-    Erased(Position),
-}
-
-/// Somebody changes what the store knows of the listener: the worker says when nothing runs, waits, and loads it anew.
-pub(super) struct Hold {
-    pub(super) ready: oneshot::Sender<()>,
-    /// Ends when whoever asked is done, or gone.
-    pub(super) release: oneshot::Receiver<()>,
-}
 
 /// Works for one durable listener.
 pub(super) struct Worker {
@@ -69,6 +54,8 @@ pub(super) struct Worker {
     window_bytes: usize,
     /// Failed deliveries of an earlier run that were not met in the log yet.
     redeliveries: HashMap<Position, Redelivery>,
+    /// What the store knows of the listener beside its cursor.
+    described: ListenerRecord,
     dead: DeadLetters,
     replays: Replays,
     acks: Acks,
@@ -96,6 +83,8 @@ struct Called {
     key: LaneKey,
     pending: Pending,
     envelope: Arc<Envelope>,
+    /// Its place on the desk, once it is called.
+    ticket: u64,
 }
 
 impl Worker {
@@ -113,9 +102,10 @@ impl Worker {
             lanes: Lanes::default(),
             window_bytes: 0,
             redeliveries: HashMap::new(),
+            described: ListenerRecord::default(),
             dead: DeadLetters::default(),
             replays: Replays::default(),
-            acks: Acks::new(job.durable.ack),
+            acks: Acks::new(job.durable.ack, progress.clone()),
             calls: JoinSet::new(),
             lingering: None,
             halted: false,
@@ -140,8 +130,11 @@ impl Worker {
 
     /// Takes everything from the store, and forgets what it knew.
     async fn load(&mut self) -> Result<(), StoreError> {
-        let Job { listener, formerly, durable, .. } = &self.job;
-        self.known = introduce(&self.ground, listener, formerly, durable.start).await?;
+        let Job { listener, formerly, events, durable, .. } = &self.job;
+        self.known = introduce(&self.ground, listener, formerly, events, durable.start).await?;
+        self.described = describe(&self.ground, listener, formerly, &self.known).await?;
+        self.halted |= self.described.paused.is_some();
+        self.progress.desk().clear();
         self.reported = self.known.low();
         self.next = Position(self.known.low());
         self.lanes = Lanes::default();
@@ -150,19 +143,31 @@ impl Worker {
         self.redeliveries = redeliveries.into_iter().map(|one| (one.position, one)).collect();
         self.dead = DeadLetters::default();
         self.replays = Replays::default();
-        self.acks = Acks::new(durable.ack);
+        self.acks = Acks::new(durable.ack, self.progress.clone());
         self.lingering = None;
         self.stale = false;
+        self.load_dead().await
+    }
+
+    /// Takes up what is parked, and begins to call again what somebody asked for while nobody delivered.
+    async fn load_dead(&mut self) -> Result<(), StoreError> {
         let mut from = Position(0);
+        let mut is_asked = false;
         loop {
             let page = self.ground.store.parked_from(&self.job.listener, from, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(()) };
+            let Some(last) = page.last() else { break };
             from = last.position.next();
             for one in &page {
                 let key = LaneKey::of(self.job.durable.sequence, one.position, &one.envelope);
                 self.dead.insert(key, one.position);
+                is_asked |= one.asked.is_some();
             }
         }
+        if is_asked {
+            // Each of them by its mark, so that the rest is called again should the process end in the midst of it.
+            self.replay_all(Replay::matching(|parked| parked.asked.is_some()));
+        }
+        Ok(())
     }
 
     async fn take_up_suspects(&mut self) -> Result<(), StoreError> {
@@ -294,26 +299,6 @@ impl Worker {
         }
     }
 
-    async fn obey(&mut self, command: Command) -> Result<(), StoreError> {
-        self.asked = true;
-        // Whoever asked may be gone.
-        match command {
-            Command::Replay(replay, answer) => drop(answer.send(self.replay(&replay))),
-            Command::Discard(position, reason, answer) => {
-                drop(answer.send(self.discard(position, &reason).await));
-            }
-            Command::Count(answer) => drop(answer.send(self.dead.counts(&self.job.durable.parking))),
-            Command::Pause => self.halted = true,
-            Command::Resume => self.halted = false,
-            Command::Hold(hold) => self.hold = Some(hold),
-            Command::Erased(position) => self.erased(position),
-        }
-        self.publish_progress(*self.ground.store.delivered_up_to().borrow());
-        self.progress.take_back();
-        self.ground.activity.touch();
-        Ok(())
-    }
-
     /// Whether it may call somebody.
     fn is_active(&self) -> bool {
         !self.halted && !self.stale && self.hold.is_none()
@@ -341,6 +326,7 @@ impl Worker {
         let still = self.calls.is_empty() && self.lanes.called() == 0;
         let waits = still && !self.acks.is_settling() && (!self.lanes.has_ready() || self.lingering.is_some());
         let unsettled = self.acks.unsettled();
+        self.progress.desk().set_halted(self.halted);
         self.progress.publish(Standing {
             scanned: self.next,
             low: Position(self.low()),
@@ -404,7 +390,10 @@ impl Worker {
         let header = &envelope.header;
         // Who is not owed stands there under the id the listener had when the event was published.
         let is_this = |id: &String| **id == *self.job.listener || self.job.formerly.contains(id);
-        let owed = self.job.events.contains(&header.name.as_str()) && !header.not_owed.iter().any(is_this);
+        // Under a name that was forgotten it cannot be decoded, and parks when its turn comes.
+        let is_taken =
+            self.job.events.contains(&header.name.as_str()) || self.known.takes().took(&header.name, position);
+        let owed = is_taken && !header.not_owed.iter().any(is_this);
         if !owed {
             self.known.settle(position.0..position.0 + 1);
             self.marked.remove(&position);

@@ -5,6 +5,7 @@
 //! A listener's own error travels by value inside [`ListenerError`] and can be downcast.
 
 mod dead_letter;
+mod decode;
 mod listener;
 mod lock;
 mod publish;
@@ -13,6 +14,7 @@ mod store;
 mod unit;
 
 pub use dead_letter::DeadLetterError;
+pub use decode::DecodeError;
 pub use listener::{AfterError, ListenerError, Panicked};
 pub use lock::LockError;
 pub use publish::PublishError;

@@ -33,6 +33,14 @@ pub enum PublishError {
         /// The bus's limit.
         limit: usize,
     },
+    /// Published for later, but these listeners belong to a phase of the unit of work that publishes; when it is due there is none.
+    #[error("event `{event}` was published for later, but {}", in_phases(.listeners))]
+    NotForLater {
+        /// The event's name.
+        event: String,
+        /// The ids of the listeners.
+        listeners: Vec<String>,
+    },
     /// `publish_all` stopped: the listener failed on the event at `index`; earlier listeners saw the whole slice.
     #[error("publishing a slice stopped at index {index}")]
     AtIndex {
@@ -56,6 +64,12 @@ pub enum PublishError {
         /// The event's name.
         event: String,
     },
+}
+
+fn in_phases(listeners: &[String]) -> String {
+    let ids = listeners.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
+    let belong = if listeners.len() == 1 { "belongs" } else { "belong" };
+    format!("{ids} {belong} to a phase of the unit of work that publishes: make durable, or listen to another event")
 }
 
 fn needing(listeners: &[String]) -> String {
@@ -83,5 +97,7 @@ mod tests {
         check(&[], "it is `logged` and stored with a commit");
         check(&["a"], "but `a` needs one");
         check(&["a", "b"], "but `a`, `b` need one");
+        let late = PublishError::NotForLater { event: "e".to_owned(), listeners: vec!["a".to_owned()] };
+        assert!(late.to_string().contains("published for later, but `a` belongs to a phase"), "{late}");
     }
 }

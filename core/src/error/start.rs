@@ -1,5 +1,7 @@
 //! A bus that could not start, and what it found odd.
 
+use std::time::Duration;
+
 use super::StoreError;
 
 /// Why a bus did not start. Each says what to do.
@@ -63,6 +65,25 @@ pub enum StartError {
         /// The other type.
         second: &'static str,
     },
+    /// The archive has more than the store ever had.
+    #[error(
+        "the archive ends at log position {archive} and the log at {store}: it is of another store, or the store was restored from an older \
+         backup; give the bus an archive of its own, and keep this one to be read"
+    )]
+    ArchiveAhead {
+        /// Where the archive ends.
+        archive: u64,
+        /// Where the log ends.
+        store: u64,
+    },
+    /// Not every stored version of an event leads to the present one.
+    #[error("event `{event}` cannot be read in all its versions: {reason}")]
+    Versions {
+        /// The event's name.
+        event: &'static str,
+        /// What is missing or too much, and what to do.
+        reason: String,
+    },
     /// There is no tokio runtime to run on.
     #[error("a bus must be started inside a tokio runtime")]
     NoRuntime,
@@ -90,6 +111,33 @@ pub enum Warning {
         listener: String,
         /// How many log positions it has not settled.
         behind: u64,
+        /// About how many bytes of the log it holds back, if the store knows.
+        bytes: Option<u64>,
+        /// For how long nobody has registered it, as far as its bus was started meanwhile.
+        missing: Duration,
+    },
+    /// A durable listener that was not registered for as long as was declared was forgotten.
+    OrphanForgotten {
+        /// The id of the listener.
+        listener: String,
+        /// How many log positions it had not settled.
+        behind: u64,
+        /// How many of its parked events went with it.
+        parked: u64,
+    },
+    /// A durable listener was paused across restarts, so that nobody calls it.
+    PausedListener {
+        /// The id of the listener.
+        listener: String,
+        /// Why, in the words of whoever paused it.
+        reason: String,
+    },
+    /// A durable listener took events stored under this name, is still owed some, and does not take them any more: these will park.
+    EventNotTaken {
+        /// The id of the listener.
+        listener: String,
+        /// The stored name.
+        name: String,
     },
     /// A listener for a rollback runs although nothing was rolled back, because it said `without_tx = run`.
     RollbackWithoutUnit {
@@ -101,10 +149,27 @@ pub enum Warning {
 impl std::fmt::Display for Warning {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Warning::OrphanedCursor { listener, behind } => write!(
+            Warning::OrphanedCursor { listener, behind, bytes, missing } => write!(
                 out,
-                "the store keeps a cursor for durable listener `{listener}`, which is not registered; \
-                 it holds back {behind} log positions: register it, name it in `formerly`, or forget it with `bus.forget_listener`"
+                "the store keeps a cursor for durable listener `{listener}`, which is not registered{}; \
+                 it holds back {behind} log positions{}: register it, name it in `formerly`, or forget it with `bus.forget_listener`",
+                if missing.is_zero() { String::new() } else { format!(" for {missing:?}") },
+                bytes.map_or_else(String::new, |bytes| format!(" (about {bytes} bytes)")),
+            ),
+            Warning::OrphanForgotten { listener, behind, parked } => write!(
+                out,
+                "durable listener `{listener}` was not registered for so long that it was forgotten, as is declared: \
+                 {behind} log positions and {parked} parked events it had not worked off"
+            ),
+            Warning::PausedListener { listener, reason } => write!(
+                out,
+                "durable listener `{listener}` is paused and not called ({reason}): resume it with `bus.resume` \
+                 or `aftercommit resume`"
+            ),
+            Warning::EventNotTaken { listener, name } => write!(
+                out,
+                "durable listener `{listener}` may be owed events stored as `{name}`, which it does not take any more, so that these park: \
+                 if the event was renamed, say `formerly = [\"{name}\"]` on it"
             ),
             Warning::RollbackWithoutUnit { listener } => {
                 write!(

@@ -23,6 +23,9 @@ pub struct EventHeader {
     pub codec: u8,
     /// Stored for later listeners: not to be pruned because nobody listens now.
     pub logged: bool,
+    /// It was published for later, so that who listens durably may have changed when it became due: each durable listener's condition
+    /// is asked when it is called.
+    pub scheduled: bool,
     /// The bytes of its key; `None` for an event without one.
     pub key: Option<Vec<u8>>,
     /// The ids of durable listeners whose condition it did not meet when it was published.
@@ -41,6 +44,7 @@ pub struct Envelope {
 const LOGGED: u8 = 1;
 const KEYED: u8 = 2;
 const CAUSED: u8 = 4;
+const SCHEDULED: u8 = 8;
 
 impl EventHeader {
     /// The header of an event called `name` in the given version of its stored form, with a JSON body.
@@ -51,6 +55,7 @@ impl EventHeader {
             version,
             codec: super::JSON,
             logged: false,
+            scheduled: false,
             key: None,
             not_owed: Vec::new(),
         }
@@ -71,7 +76,8 @@ impl Envelope {
         let header = &self.header;
         let flags = if header.logged { LOGGED } else { 0 }
             | if header.key.is_some() { KEYED } else { 0 }
-            | if header.metadata.causation.is_some() { CAUSED } else { 0 };
+            | if header.metadata.causation.is_some() { CAUSED } else { 0 }
+            | if header.scheduled { SCHEDULED } else { 0 };
         out.push(flags);
         out.push(header.codec);
         out.extend_from_slice(&header.version.to_be_bytes());
@@ -121,6 +127,7 @@ impl Envelope {
                 version,
                 codec,
                 logged: flags & LOGGED != 0,
+                scheduled: flags & SCHEDULED != 0,
                 key,
                 not_owed,
             },
@@ -188,6 +195,7 @@ mod tests {
         header.key = Some(vec![0, 255]);
         header.not_owed = vec!["a".into(), "b.c".into()];
         header.logged = true;
+        header.scheduled = true;
         let envelope = Envelope { header, body: b"{}".to_vec() };
         let mut bytes = Vec::new();
         envelope.encode(&mut bytes);

@@ -10,7 +10,7 @@ use crate::clock::{Chance, Timestamp};
 pub struct Metadata {
     /// The event's own id, a UUIDv7.
     pub id: Uuid,
-    /// When it was published.
+    /// When it was published; of an event that was published for later, when it is due.
     pub time: Timestamp,
     /// The id of the first event of the chain this one belongs to; its own for the first.
     pub correlation: Uuid,

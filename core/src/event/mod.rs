@@ -2,19 +2,19 @@
 //!
 //! An event is any `Send + Sync + 'static` value with `#[derive(Event)]`.
 //! With a declared name and serde's traits it can also be stored, and then listened to durably.
+//! How it is stored, and how what was stored long ago is still read: [`Stored`], [`Upcast`].
 
 mod envelope;
 mod metadata;
 mod slot;
+mod stored;
+mod upcast;
 
 pub use envelope::{Envelope, EventHeader};
 pub use metadata::{Metadata, Origin};
 pub use slot::EventSlot;
-
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::error::BoxError;
+pub use stored::Stored;
+pub use upcast::{Fallible, Plain, Upcast, Upcasted, upcast};
 
 /// Something that happened, which listeners are told about.
 ///
@@ -60,84 +60,5 @@ pub trait Event: Sized + Send + Sync + 'static {
 )]
 pub trait StoredEvent: Event {}
 
-/// The stored form of an event type.
-pub struct Stored<E> {
-    /// The name it is stored under, which outlives the name of the type.
-    pub name: &'static str,
-    /// Names it was stored under before.
-    pub formerly: &'static [&'static str],
-    /// The version of its stored form. Newer ones than this are not decoded.
-    pub version: u32,
-    /// Whether it is stored even while nobody listens durably.
-    pub logged: bool,
-    /// Writes the body.
-    pub encode: fn(&E) -> Result<Vec<u8>, BoxError>,
-    /// Reads a body of the version given.
-    pub decode: fn(&[u8], u32) -> Result<E, BoxError>,
-}
-
-impl<E> Clone for Stored<E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<E> Copy for Stored<E> {}
-
-impl<E> Stored<E> {
-    /// Stored as JSON under `name`, version 1, only when somebody listens durably.
-    pub const fn json(name: &'static str) -> Self
-    where
-        E: Serialize + DeserializeOwned,
-    {
-        Self { name, formerly: &[], version: 1, logged: false, encode: encode_json::<E>, decode: decode_json::<E> }
-    }
-
-    /// The version of the stored form; 1 by default.
-    pub const fn version(mut self, version: u32) -> Self {
-        self.version = version;
-        self
-    }
-
-    /// Store the event even while nobody listens durably, so that a later listener can start from the beginning.
-    pub const fn logged(mut self) -> Self {
-        self.logged = true;
-        self
-    }
-
-    /// Names it was stored under before.
-    pub const fn formerly(mut self, names: &'static [&'static str]) -> Self {
-        self.formerly = names;
-        self
-    }
-
-    /// Whether events of this type were ever stored under `name`.
-    pub(crate) fn is_stored_as(&self, name: &str) -> bool {
-        self.name == name || self.formerly.contains(&name)
-    }
-
-    /// The event in `envelope`.
-    pub(crate) fn open(&self, envelope: &Envelope) -> Result<E, BoxError> {
-        let EventHeader { name, version, codec, .. } = &envelope.header;
-        if *version > self.version {
-            let known = self.version;
-            let error = format!("`{name}` is stored in version {version}, newer than the {known} this program knows");
-            return Err(error.into());
-        }
-        if *codec != JSON {
-            return Err(format!("`{name}` is stored with codec {codec}, which this program does not know").into());
-        }
-        (self.decode)(&envelope.body, *version)
-    }
-}
-
 /// The only codec so far; its number stands in every stored header.
 const JSON: u8 = 1;
-
-fn encode_json<E: Serialize>(event: &E) -> Result<Vec<u8>, BoxError> {
-    Ok(serde_json::to_vec(event)?)
-}
-
-fn decode_json<E: DeserializeOwned>(body: &[u8], _version: u32) -> Result<E, BoxError> {
-    Ok(serde_json::from_slice(body)?)
-}

@@ -105,7 +105,7 @@ pub fn decode_key<K: Key>(mut bytes: &[u8]) -> Result<K, KeyError> {
 }
 
 /// The bytes of a key as messages show them: text where they are that of one string, else hexadecimal after `0x`.
-pub(crate) fn readable(bytes: &[u8]) -> String {
+pub fn readable(bytes: &[u8]) -> String {
     let text = bytes.strip_suffix(&[0, 0]).and_then(|text| std::str::from_utf8(text).ok());
     if let Some(text) = text.filter(|text| !text.is_empty() && !text.contains(char::is_control)) {
         return format!("{text:?}");

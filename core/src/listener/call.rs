@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::descriptor::Need;
 use crate::error::BoxError;
@@ -184,12 +184,26 @@ impl States {
 
 /// Tells a long-running listener that the bus is shutting down.
 #[derive(Debug, Clone)]
-pub struct StopSignal(watch::Receiver<bool>);
+pub struct StopSignal(Arc<Stopping>);
+
+/// Who waits is woken in the order in which they began to wait, so that a run can be repeated.
+#[derive(Debug, Default)]
+struct Stopping {
+    stopping: AtomicBool,
+    changed: Notify,
+}
+
+impl Stopping {
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+}
 
 impl StopSignal {
     /// Whether the bus is shutting down.
     pub fn is_stopping(&self) -> bool {
-        *self.0.borrow()
+        self.0.stopping.load(Ordering::SeqCst)
     }
 
     /// Waits until the bus shuts down.
@@ -197,8 +211,12 @@ impl StopSignal {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn stopped(&mut self) {
-        // An error means that the bus is gone altogether, which is a stop too.
-        let _ = self.0.wait_for(|stopping| *stopping).await;
+        let changed = self.0.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
+        if !self.is_stopping() {
+            changed.await;
+        }
     }
 }
 
@@ -208,29 +226,36 @@ impl FromCall for StopSignal {
     }
 }
 
-/// The other end of a [`StopSignal`].
-#[derive(Debug)]
+/// The other end of a [`StopSignal`]. Dropped, the bus is gone altogether, which is a stop too.
+#[derive(Debug, Default)]
 pub(crate) struct Stopper {
+    /// The same, without a step aside for who publishes.
     stopping: AtomicBool,
-    signal: watch::Sender<bool>,
+    signal: Arc<Stopping>,
 }
 
 impl Stopper {
     pub(crate) fn new() -> Self {
-        Self { stopping: AtomicBool::new(false), signal: watch::Sender::new(false) }
+        Self::default()
     }
 
     pub(crate) fn signal(&self) -> StopSignal {
-        StopSignal(self.signal.subscribe())
+        StopSignal(self.signal.clone())
     }
 
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
-        self.signal.send_replace(true);
+        self.signal.stop();
     }
 
     #[inline]
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        self.signal.stop();
     }
 }

@@ -14,7 +14,7 @@ use super::call::{Call, FromCall};
 use super::descriptor::{Descriptor, Mode, WithoutTx};
 use super::invoke::{Bare, Body, Condition, Fallback, Listener, Observing};
 use super::registry::{Builder, ErasedBuilder};
-use crate::error::BoxError;
+use crate::error::{BoxError, StartError};
 use crate::event::Event;
 use crate::transaction::{CallFuture, Phase};
 
@@ -311,7 +311,8 @@ inventory::collect!(Linked);
 /// A listener of any event type.
 pub(crate) trait ErasedListener: Any + Send {
     fn descriptor(&self) -> &Descriptor;
-    fn clones(&self) -> bool;
+    /// Refuses what cannot work.
+    fn check(&self) -> Result<(), StartError>;
     fn event_type(&self) -> TypeId;
     fn slot(&self) -> Option<usize>;
     fn observe(&mut self, observing: &Observing);
@@ -324,8 +325,14 @@ impl<E: Event> ErasedListener for Listener<E> {
         &self.descriptor
     }
 
-    fn clones(&self) -> bool {
-        self.clone.is_some()
+    fn check(&self) -> Result<(), StartError> {
+        self.descriptor.check(self.clone.is_some())?;
+        if self.descriptor.durable.is_some() && E::STORED.is_none() {
+            let reason = "its event has no stored form (`Event::STORED`), so that none of it could be owed to it";
+            return Err(StartError::Listener { listener: self.descriptor.id.clone(), reason: reason.to_owned() });
+        }
+        let versions = E::STORED.map_or(Ok(()), |stored| stored.check());
+        versions.map_err(|reason| StartError::Versions { event: E::name(), reason })
     }
 
     fn event_type(&self) -> TypeId {

@@ -98,5 +98,5 @@ fn decode<E: Event>(envelope: &Envelope) -> Result<E, BoxError> {
     let Some(stored) = E::STORED else {
         return Err(format!("`{}` has no stored form", E::name()).into());
     };
-    stored.open(envelope)
+    Ok(stored.open(envelope)?)
 }

@@ -296,6 +296,15 @@ impl Registry {
         versions.get().cloned().map(Found::Shared)
     }
 
+    /// The ids of the listeners of the event called `event` that belong to a phase, sorted.
+    pub(crate) fn in_phases(&self, event: &str) -> Vec<String> {
+        let descriptors = self.descriptors.lock();
+        let phased = descriptors.iter().filter(|(_, one)| one.event == event && one.durable.is_none());
+        let mut ids: Vec<String> = phased.map(|(_, one)| one.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
     /// Every listener there is, sorted by event, phase, order and id.
     pub(crate) fn descriptors(&self) -> Vec<Descriptor> {
         let mut all: Vec<Descriptor> =
@@ -313,14 +322,14 @@ impl Registry {
 
     /// Whether a listener could be added while the bus runs.
     pub(crate) fn check(&self, listener: &dyn ErasedListener) -> Result<(), StartError> {
-        listener.descriptor().check(listener.clones())?;
+        listener.check()?;
         let descriptors = self.descriptors.lock();
         check_duplicates(descriptors.iter().map(|(_, known)| known).chain([listener.descriptor()]))
     }
 
     /// Adds a listener while the bus runs; answers the durable listeners of its event.
     pub(crate) fn add(&self, listener: Box<dyn ErasedListener>) -> Result<Vec<Arc<dyn Deliver>>, StartError> {
-        listener.descriptor().check(listener.clones())?;
+        listener.check()?;
         let mut descriptors = self.descriptors.lock();
         check_duplicates(descriptors.iter().map(|(_, known)| known).chain([listener.descriptor()]))?;
         let event = listener.event_type();
@@ -399,7 +408,7 @@ pub(crate) fn wire(listeners: Vec<Box<dyn ErasedListener>>) -> Result<(Registry,
     let mut descriptors = Vec::with_capacity(listeners.len());
     let mut builders: HashMap<TypeId, (Option<usize>, Box<dyn ErasedBuilder>)> = HashMap::new();
     for listener in listeners {
-        listener.descriptor().check(listener.clones())?;
+        listener.check()?;
         descriptors.push((listener.event_type(), listener.descriptor().clone()));
         let (_, builder) =
             builders.entry(listener.event_type()).or_insert_with(|| (listener.slot(), listener.builder()));
@@ -407,7 +416,7 @@ pub(crate) fn wire(listeners: Vec<Box<dyn ErasedListener>>) -> Result<(Registry,
     }
     let mut by_slot: Vec<Slot> = Vec::new();
     let mut by_type = HashMap::new();
-    let mut durable = Vec::new();
+    let mut durable: Vec<Arc<dyn Deliver>> = Vec::new();
     for (event, (slot, builder)) in builders {
         durable.extend(match slot {
             Some(slot) => {
@@ -425,6 +434,8 @@ pub(crate) fn wire(listeners: Vec<Box<dyn ErasedListener>>) -> Result<(Registry,
             }
         });
     }
+    // Workers start in one order, whatever order the map has.
+    durable.sort_by(|a, b| a.descriptor().id.cmp(&b.descriptor().id));
     let has_more = AtomicBool::new(!by_type.is_empty());
     let registry = Registry {
         by_slot: by_slot.into_boxed_slice(),

@@ -3,7 +3,7 @@
 //! It watches only what was said to have a time. A task of its own sleeps up to the next time that passes, and ends once nothing
 //! is under way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl Watchdog {
     /// Tells what is slow; answers when to look again.
     fn look(&self) -> Option<Timestamp> {
         let now = self.clock.now();
-        let mut slow: HashMap<Arc<str>, (Subject, Timestamp, bool, usize)> = HashMap::new();
+        let mut slow: BTreeMap<Arc<str>, (Subject, Timestamp, bool, usize)> = BTreeMap::new();
         let mut under_way = self.under_way.lock();
         for started in under_way.all.values_mut() {
             let is_due = started.tell_at <= now;

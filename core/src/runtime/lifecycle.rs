@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{check_needs, gone};
+use super::{check_needs, gone, keeper};
 use crate::bus::{Bus, DurableHandler, Replay, Running};
 use crate::consumer::Job;
 use crate::error::{DeadLetterError, Error, StartError, StoreError};
 use crate::listener::{Deliver, Registration, StartAt};
 use crate::observe::{Lag, Notice};
-use crate::store::{Erasure, Parked, Position, Settlement};
+use crate::store::{Durability, Erasure, Parked, Position, Settlement};
 use crate::transaction::{Failed, Tx};
 
 /// How a bus came to its end.
@@ -142,8 +142,8 @@ impl Bus {
     /// Puts a durable listener's place in the log where `start` says, and runs `clear` in the same commit: it forgets what the
     /// listener made of the events it is about to be given again.
     ///
-    /// The listener is not called meanwhile. It is given what the log still holds from there on: events declared `logged`, and
-    /// those that others are still owed. Its condition is asked anew. What is parked stays parked.
+    /// The listener is not called meanwhile. It is given what the log still holds from there on, which is as much as its
+    /// [`Retention`](crate::store::Retention) says. Its condition is asked anew. What is parked stays parked.
     ///
     /// ```
     /// use aftercommit::listener::StartAt;
@@ -212,6 +212,18 @@ impl Bus {
         self.core.store.size()
     }
 
+    /// Has the log give up now what its [`Retention`](crate::store::Retention) lets go of, after it was archived if the bus has an
+    /// archive. It does so by itself with each commit, and about once a minute while nothing is committed, or with an archive.
+    ///
+    /// # Errors
+    /// The store's, and the archive's, after which nothing is removed that is not archived.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has archived and removed a part.
+    pub async fn tidy(&self) -> Result<(), Error> {
+        Ok(keeper::tidy(&self.core).await?)
+    }
+
     /// Forgets a durable listener that is not registered any more: its cursor, redeliveries and parked events.
     /// Answers whether the store knew it.
     ///
@@ -229,7 +241,8 @@ impl Bus {
     }
 
     /// Erases the event with the id `event`, for instance because it holds a person's data: its body, its key and every parked copy.
-    /// In its place in the log stands a tombstone with the id.
+    /// In its place in the log stands a tombstone with the id. One that is not due yet is cancelled, and leaves none.
+    /// An archive's segment that holds it is written anew.
     ///
     /// No durable listener is called with it any more. A call that just runs may still see it; what it would commit is refused,
     /// as the delivery counts as settled. What listeners wrote to tables or sent elsewhere is the application's to remove.
@@ -245,15 +258,48 @@ impl Bus {
     pub async fn erase(&self, event: Uuid) -> Result<Erasure, Error> {
         let unsupported = || StoreError::Unsupported { action: "erase an event", store: self.core.store.kind() };
         let store = self.core.store.as_embedded().ok_or_else(unsupported)?.clone();
-        let runtime = self.core.around.runtime.clone();
-        let found = runtime.spawn_blocking(move || store.find_event(event).map(|found| (store, found))).await;
+        if self.erase_scheduled(event).await? {
+            return Ok(Erasure::Done { parked: 0 });
+        }
+        let mut archived = false;
+        let still = match &self.core.archiving {
+            Some(archiving) => {
+                // An event that is on its way would be in the archive afterwards.
+                let still = archiving.stand_still().await;
+                archived = archiving.erase(&still, event, &self.core.around).await?;
+                Some(still)
+            }
+            None => None,
+        };
+        let find = move || store.find_event(event).map(|found| (store, found));
+        let found = self.core.around.on_pool(find).await;
         let found = found.map_err(|cause| StoreError::backend("look for an event", cause))?;
-        let (store, Some(position)) = found? else { return Ok(Erasure::NotStored) };
+        let gone = |erased| if archived { Erasure::Done { parked: 0 } } else { erased };
+        let (store, Some(position)) = found? else { return Ok(gone(Erasure::NotStored)) };
         let erased = store.erase(position).await?;
+        drop(still);
         if let Some(running) = self.running() {
             running.workers.erased(position);
         }
-        Ok(erased)
+        Ok(match erased {
+            Erasure::Before => gone(Erasure::Before),
+            erased => erased,
+        })
+    }
+
+    /// Erases an event that is not due yet; answers whether there was one.
+    async fn erase_scheduled(&self, event: Uuid) -> Result<bool, Error> {
+        loop {
+            let erased = self.core.unit(None, async |tx: &mut Tx| {
+                tx.set_durability(Durability::Sync);
+                tx.cancel_scheduled(event).await
+            });
+            match erased.await {
+                // It just became due, or was cancelled.
+                Err(error) if error.is_conflict() => {}
+                erased => return erased.map(|committed| committed.value),
+            }
+        }
     }
 
     /// Adds a listener while the bus runs. A durable one is delivered to from where its cursor stands.

@@ -2,9 +2,12 @@
 //!
 //! A cursor is a low-water mark, below which everything is settled, and the set of positions above it that are settled too.
 //! The set is kept as ranges, so that a listener that works in order keeps almost nothing.
+//! With it goes which events the listener [`Takes`].
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use super::Takes;
 use crate::error::StoreError;
 
 /// A durable listener's progress through the log.
@@ -15,12 +18,25 @@ pub struct Cursor {
     done: Vec<Range<u64>>,
     /// Above `low`, or 0.
     unasked: u64,
+    /// Shared, because a cursor is copied at each settlement.
+    takes: Arc<Takes>,
 }
 
 impl Cursor {
     /// A cursor that has settled everything below `low`.
     pub fn at(low: u64) -> Self {
-        Self { low, done: Vec::new(), unasked: 0 }
+        Self { low, done: Vec::new(), unasked: 0, takes: Arc::default() }
+    }
+
+    /// The listener takes these events.
+    pub fn taking(mut self, takes: Arc<Takes>) -> Self {
+        self.takes = takes;
+        self
+    }
+
+    /// Which events the listener takes, and took.
+    pub fn takes(&self) -> &Arc<Takes> {
+        &self.takes
     }
 
     /// Nobody asked the listener's condition about what is below `unasked`: it was published before the listener came.
@@ -95,10 +111,11 @@ impl Cursor {
         }
     }
 
-    /// The stored form: low-water mark and ranges as variable-length differences. A difference of 0, which no range has, says
-    /// that what comes next is up to where the condition is to be asked.
+    /// The stored form: what the listener takes, low-water mark and ranges, as variable-length differences. A difference of 0, which no
+    /// range has, says that what comes next is up to where the condition is to be asked.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(10 + self.done.len() * 4);
+        let mut out = Vec::with_capacity(64 + self.done.len() * 4);
+        self.takes.encode(&mut out);
         put_varint(&mut out, self.low);
         if self.unasked > 0 {
             put_varint(&mut out, 0);
@@ -118,7 +135,8 @@ impl Cursor {
     /// # Errors
     /// [`StoreError::Damaged`] if it is not that.
     pub fn decode(mut bytes: &[u8]) -> Result<Self, StoreError> {
-        let mut cursor = Self::at(take_varint(&mut bytes)?);
+        let takes = Takes::decode(&mut bytes)?;
+        let mut cursor = Self::at(take_varint(&mut bytes)?).taking(Arc::new(takes));
         let mut last = cursor.low;
         while !bytes.is_empty() {
             let gap = take_varint(&mut bytes)?;
@@ -134,7 +152,7 @@ impl Cursor {
     }
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;
@@ -142,7 +160,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn take_varint(bytes: &mut &[u8]) -> Result<u64, StoreError> {
+pub(super) fn take_varint(bytes: &mut &[u8]) -> Result<u64, StoreError> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (first, rest) = bytes.split_first().ok_or_else(damaged)?;
@@ -155,8 +173,11 @@ fn take_varint(bytes: &mut &[u8]) -> Result<u64, StoreError> {
     Err(damaged())
 }
 
-fn damaged() -> StoreError {
-    StoreError::Damaged { what: "a listener's cursor".to_owned(), reason: "it is no list of ranges".to_owned() }
+pub(super) fn damaged() -> StoreError {
+    StoreError::Damaged {
+        what: "a listener's cursor".to_owned(),
+        reason: "it is no list of names and ranges".to_owned(),
+    }
 }
 
 #[cfg(test)]

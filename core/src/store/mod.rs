@@ -8,10 +8,21 @@
 //! nothing is read from the log that a power cut could take back; a settled delivery is never settled again.
 //! What it leaves to others: who is owed what, which is decided at publish, and when it is called, which the consumer decides.
 
+mod archive;
 mod cursor;
 pub mod embedded;
+mod listener;
+mod retention;
+mod takes;
+mod waiting;
 
+pub use archive::Archive;
+pub(crate) use archive::ArchivedStore;
 pub use cursor::Cursor;
+pub use listener::{Ending, GivenUp, ListenerRecord, Paused};
+pub use retention::{LogHold, Retention};
+pub use takes::Takes;
+pub use waiting::{Due, Remembered, Scheduled, Upcoming};
 
 use std::any::Any;
 use std::ops::{Bound, Range};
@@ -19,6 +30,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, StoreError, UnitError};
@@ -105,13 +117,26 @@ pub trait Store: Send + Sync + 'static {
         })
     }
 
+    /// What is known of each durable listener beside how far it has come, by listener id.
+    fn listener_records(&self) -> StoreFuture<'_, Vec<(String, ListenerRecord)>>;
+
+    /// At most `limit` deliveries of `listener` that were given up for good, from `from` on, by position.
+    fn given_up_from(&self, listener: &str, from: Position, limit: usize) -> StoreFuture<'_, Vec<GivenUp>>;
+
+    /// When the first scheduled event is due and the first remembered id is free again; rung when a commit changed it.
+    /// Rung after [`delivered_up_to`](Self::delivered_up_to), so that an event that was due is in one of them at every moment.
+    fn upcoming(&self) -> watch::Receiver<Upcoming>;
+
+    /// Scheduled events from `from` on, by due time, at most `max_events` and about `max_bytes` (at least one event if there is one).
+    fn scheduled(&self, from: Due, max_events: usize, max_bytes: usize) -> StoreFuture<'_, Vec<Scheduled>>;
+
     /// What was being called when the process last ended without [`close`](Self::close), as far as it was marked.
     fn suspects(&self) -> StoreFuture<'_, Vec<Suspect>>;
 
     /// Whether the store was closed in good order before it was opened.
     fn was_clean(&self) -> bool;
 
-    /// Forgets a durable listener: its cursor, redeliveries and parked events.
+    /// Forgets a durable listener: its cursor, redeliveries, parked events, and what else is kept for it.
     fn forget(&self, listener: &str) -> StoreFuture<'_, ()>;
 
     /// Commits what is queued, syncs, marks the store clean and gives it up. Further calls answer [`StoreError::Closed`].
@@ -122,7 +147,7 @@ pub trait Store: Send + Sync + 'static {
         None
     }
 
-    /// The embedded store it is, for what only those can do: erasing, verifying, copying.
+    /// The embedded store it is, for what only those can do: retaining, erasing, verifying, copying.
     fn as_embedded(&self) -> Option<&embedded::EmbeddedStore> {
         None
     }
@@ -154,7 +179,24 @@ pub trait Unit: Send {
     /// The conflict, if it does not.
     fn validate(&mut self) -> BoxFuture<'_, Result<(), CommitError>>;
 
-    /// Commits rows, events and settlements in one atomic step.
+    /// Keeps `envelope` with the commit until the time in its metadata, as the last of those that are due then.
+    /// A savepoint undoes it as it does rows.
+    fn schedule(&mut self, envelope: Envelope);
+
+    /// Takes the scheduled event with this id out with the commit, and answers whether it is there; noted as read, so that of two
+    /// units that take it out one conflicts. A savepoint undoes it.
+    fn unschedule(&mut self, event: Uuid) -> StoreFuture<'_, bool>;
+
+    /// What is remembered under `id` of `scope`, also if its time has passed; noted as read, its absence too.
+    fn remembered(&mut self, scope: &str, id: &[u8]) -> StoreFuture<'_, Option<Remembered>>;
+
+    /// Remembers an id with the commit, in the place of what is remembered under it. A savepoint undoes it.
+    fn remember(&mut self, one: Remembered) -> StoreFuture<'_, ()>;
+
+    /// Forgets, with the commit, at most `limit` of the ids whose time has passed at `now`, the oldest first; answers how many.
+    fn forget_expired(&mut self, now: Timestamp, limit: usize) -> StoreFuture<'_, usize>;
+
+    /// Commits rows, events and settlements in one atomic step, and what is scheduled and remembered with them.
     ///
     /// # Cancel safety
     /// Once first polled the outcome no longer depends on the future being driven: dropping it loses only the answer.
@@ -260,8 +302,10 @@ pub enum CursorChange {
         /// Its condition is still to be asked about what is below.
         unasked_below: Position,
     },
+    /// Which events the listener takes from now on, and which it took. Does nothing if it has no cursor.
+    Takes(Arc<Takes>),
     /// The listener begins anew at `from`: nothing from there on is settled but what is parked, and nothing waits to be called
-    /// again. Does nothing if it has no cursor.
+    /// again; what it took before and does not take any more is past. Does nothing if it has no cursor.
     Reset {
         /// Its first owed position.
         from: Position,
@@ -309,6 +353,16 @@ pub enum CursorChange {
         /// What was delivered.
         position: Position,
     },
+    /// What is known of the listener from now on. Does nothing if it has no cursor.
+    Describe(ListenerRecord),
+    /// A delivery is given up for good, and a note of it kept: a parked event leaves the parked ones, as by `Resolved`; another is
+    /// done, as by `Done`. Refused with [`UnitError::AlreadySettled`] if it is neither parked nor owed.
+    GiveUp {
+        /// The note.
+        given_up: GivenUp,
+        /// As in `Done`.
+        covers: Range<u64>,
+    },
 }
 
 /// A delivery that failed and waits to be called again.
@@ -348,6 +402,8 @@ pub struct Parked {
     pub cause: ParkedCause,
     /// When it was parked.
     pub parked_at: Timestamp,
+    /// When somebody asked, while nobody delivered, that it be called again; it is once its listener runs.
+    pub asked: Option<Timestamp>,
     /// The event, copied out of the log.
     pub envelope: Envelope,
 }

@@ -47,11 +47,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use uuid::Uuid;
 
+use crate::clock::Timestamp;
 use crate::error::{Error, StoreError, UnitError};
+use crate::event::Envelope;
 use crate::store::{
-    CommitError, CommitRequest, Cursor, Direction, KeyRange, LogEvent, Parked, Position, ReadRows, Receipt, Redelivery,
-    Row, Rows, Settlement, Store, StoreFuture, Suspect, TableSpec, Unit,
+    CommitError, CommitRequest, Cursor, Direction, Due, GivenUp, KeyRange, ListenerRecord, LogEvent, Parked, Position,
+    ReadRows, Receipt, Redelivery, Remembered, Row, Rows, Scheduled, Settlement, Store, StoreFuture, Suspect,
+    TableSpec, Unit, Upcoming,
 };
 
 /// A step of a store that can fail.
@@ -80,6 +84,8 @@ pub enum Step {
     ReadLog,
     /// What is kept for durable listeners is read.
     ReadProgress,
+    /// Scheduled events are read.
+    ReadScheduled,
     /// A durable listener is forgotten.
     Forget,
     /// The store is closed.
@@ -242,6 +248,7 @@ fn told(step: Step) -> StoreError {
             Step::RollBack => "roll back",
             Step::ReadLog => "read the log",
             Step::ReadProgress => "read what is kept for durable listeners",
+            Step::ReadScheduled => "read scheduled events",
             Step::Forget => "forget a durable listener",
             Step::Close => "close the store",
         },
@@ -337,6 +344,36 @@ impl Store for FailingStore {
         async move {
             passed?;
             read.await
+        }
+        .boxed()
+    }
+
+    fn listener_records(&self) -> StoreFuture<'_, Vec<(String, ListenerRecord)>> {
+        async {
+            self.plan.pass(Step::ReadProgress)?;
+            self.inner.listener_records().await
+        }
+        .boxed()
+    }
+
+    fn given_up_from(&self, listener: &str, from: Position, limit: usize) -> StoreFuture<'_, Vec<GivenUp>> {
+        let passed = self.plan.pass(Step::ReadProgress);
+        let read = self.inner.given_up_from(listener, from, limit);
+        async move {
+            passed?;
+            read.await
+        }
+        .boxed()
+    }
+
+    fn upcoming(&self) -> watch::Receiver<Upcoming> {
+        self.inner.upcoming()
+    }
+
+    fn scheduled(&self, from: Due, max_events: usize, max_bytes: usize) -> StoreFuture<'_, Vec<Scheduled>> {
+        async move {
+            self.plan.pass(Step::ReadScheduled)?;
+            self.inner.scheduled(from, max_events, max_bytes).await
         }
         .boxed()
     }
@@ -462,6 +499,44 @@ impl Unit for FailingUnit {
                 Some(_) => Err(told(Step::Validate).into()),
                 None => self.inner.validate().await,
             }
+        }
+        .boxed()
+    }
+
+    fn schedule(&mut self, envelope: Envelope) {
+        self.inner.schedule(envelope);
+    }
+
+    fn unschedule(&mut self, event: Uuid) -> StoreFuture<'_, bool> {
+        async move {
+            self.plan.pass(Step::Read)?;
+            self.inner.unschedule(event).await
+        }
+        .boxed()
+    }
+
+    fn remembered(&mut self, scope: &str, id: &[u8]) -> StoreFuture<'_, Option<Remembered>> {
+        let passed = self.plan.pass(Step::Read);
+        let read = self.inner.remembered(scope, id);
+        async move {
+            passed?;
+            read.await
+        }
+        .boxed()
+    }
+
+    fn remember(&mut self, one: Remembered) -> StoreFuture<'_, ()> {
+        async move {
+            self.plan.pass(Step::Write)?;
+            self.inner.remember(one).await
+        }
+        .boxed()
+    }
+
+    fn forget_expired(&mut self, now: Timestamp, limit: usize) -> StoreFuture<'_, usize> {
+        async move {
+            self.plan.pass(Step::Write)?;
+            self.inner.forget_expired(now, limit).await
         }
         .boxed()
     }

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::runtime::Handle;
+use tokio::task::JoinError;
 
 use crate::activity::{Activity, Busy};
 use crate::clock::{Chance, Clock};
@@ -48,6 +49,21 @@ pub(crate) struct Surroundings {
     /// When a unit of work is slow.
     pub(crate) slow_after: Option<Duration>,
     pub(crate) limits: Limits,
+    /// Everything runs on the thread of the runtime, also what would go to the blocking pool: runs that must repeat ask for it.
+    pub(crate) one_thread: bool,
+}
+
+impl Surroundings {
+    /// Runs `work` on the blocking pool.
+    pub(crate) async fn on_pool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        match self.one_thread {
+            true => self.runtime.spawn(async { work() }).await,
+            false => self.runtime.spawn_blocking(work).await,
+        }
+    }
 }
 
 /// What one unit of work may hold in memory. What a store commits at once is a limit of its own:
@@ -299,6 +315,19 @@ impl Tx {
         self.event_bytes += weight;
         self.events.push(envelope);
         Ok(())
+    }
+
+    /// Keeps an event with the commit until it is due.
+    pub(crate) fn schedule(&mut self, envelope: Envelope) -> Result<(), Error> {
+        self.check_weight(envelope.weight())?;
+        self.unit()?.schedule(envelope);
+        Ok(())
+    }
+
+    /// The store's unit, for what it keeps until a time.
+    pub(crate) fn kept(&mut self) -> Result<&mut dyn Unit, Error> {
+        self.check_weight(0)?;
+        Ok(self.unit()?)
     }
 
     /// Settles a delivery with this unit's commit.

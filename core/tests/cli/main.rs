@@ -1,6 +1,10 @@
 //! The operator's program, run as an operator runs it.
 
+mod publications;
+
 use std::io::Write;
+mod archive;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -44,6 +48,7 @@ async fn fill(store: &EmbeddedStore) {
         attempts: 3,
         cause: ParkedCause::Failed("no such mailbox".to_owned()),
         parked_at: Timestamp(1),
+        asked: None,
         envelope: event(2, "ada@example.org"),
     };
     let request = CommitRequest { durability: Durability::Sync, events, settlements: Vec::new() };

@@ -305,7 +305,7 @@ on_every_store! {
         #[derive(Serialize, Deserialize)]
         struct Newer;
         impl Event for Newer {
-            const STORED: Option<Stored<Self>> = Some(Stored::json("bus.booked").version(2).logged());
+            const STORED: Option<Stored<Self>> = Some(Stored::json("bus.booked").version(2).oldest(2).logged());
         }
         let before = Bus::builder().shared_store(home.open()).start().await.expect("the bus starts");
         before.transaction(async |tx| {

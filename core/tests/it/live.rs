@@ -9,17 +9,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aftercommit::clock::Timestamp;
 use aftercommit::error::{Error, StoreError, UnitError};
 use aftercommit::event::Envelope;
 use aftercommit::store::{
-    CommitError, CommitRequest, Cursor, CursorChange, Direction, KeyRange, LogEvent, Parked, Position, ReadRows,
-    Receipt, Redelivery, Row, Rows, Settlement, Store, StoreFuture, Suspect, TableSpec, Unit,
+    CommitError, CommitRequest, Cursor, CursorChange, Direction, Due, GivenUp, KeyRange, ListenerRecord, LogEvent,
+    Parked, Position, ReadRows, Receipt, Redelivery, Remembered, Row, Rows, Scheduled, Settlement, Store, StoreFuture,
+    Suspect, TableSpec, Unit, Upcoming,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as Gate, OwnedMutexGuard, watch};
 use tokio::task::yield_now;
+use uuid::Uuid;
 
 use crate::stores::Home;
 
@@ -34,6 +37,9 @@ struct Database {
     undo: Vec<Undo>,
     log: BTreeMap<Position, Arc<Envelope>>,
     listeners: BTreeMap<String, Progress>,
+    scheduled: BTreeMap<Due, Envelope>,
+    next_scheduled: u64,
+    remembered: BTreeMap<(String, Vec<u8>), Remembered>,
     next_parked: u64,
     /// Counts the openings: an earlier connection can do nothing any more.
     opened: u64,
@@ -58,6 +64,8 @@ struct Progress {
     redeliveries: BTreeMap<Position, Redelivery>,
     parked: BTreeMap<Position, (u64, Parked)>,
     suspects: BTreeMap<Position, u32>,
+    record: Option<ListenerRecord>,
+    given_up: BTreeMap<Position, GivenUp>,
 }
 
 impl Home for Live {
@@ -83,6 +91,7 @@ impl Home for Live {
             opened: database.opened,
             database: self.0.clone(),
             delivered: watch::Sender::new(end),
+            upcoming: watch::Sender::new(database.upcoming()),
             turn: Arc::new(Gate::new(())),
         };
         Arc::new(LiveStore { connection: Arc::new(connection), claimed: AtomicBool::new(false), was_clean, suspects })
@@ -92,6 +101,13 @@ impl Home for Live {
 impl Database {
     fn end(&self) -> Position {
         self.log.last_key_value().map_or(Position(0), |(position, _)| *position)
+    }
+
+    fn upcoming(&self) -> Upcoming {
+        Upcoming {
+            due: self.scheduled.keys().next().map(|due| due.time),
+            expires: self.remembered.values().map(|one| one.until).min(),
+        }
     }
 
     fn table(&mut self, spec: &TableSpec) -> Result<&mut Table, StoreError> {
@@ -158,6 +174,7 @@ impl Database {
                     return Err(settled(position));
                 }
                 (CursorChange::Park { parked, .. }, None) => return Err(settled(&parked.position)),
+                (CursorChange::GiveUp { given_up, .. }, None) => return Err(settled(&given_up.position)),
                 (_, None) => {}
                 (
                     CursorChange::Done { position, covers }
@@ -196,10 +213,32 @@ impl Database {
                 (CursorChange::Cleared { position }, Some(progress)) => {
                     progress.suspects.remove(position);
                 }
+                (CursorChange::Takes(takes), Some(progress)) => {
+                    progress.cursor = progress.cursor.clone().taking(takes.clone());
+                }
                 (CursorChange::Reset { from, unasked_below }, Some(progress)) => {
-                    progress.cursor = Cursor::at(from.0).unasked_below(unasked_below.0);
+                    let takes = Arc::new(progress.cursor.takes().anew());
+                    progress.cursor = Cursor::at(from.0).unasked_below(unasked_below.0).taking(takes);
                     progress.parked.keys().for_each(|at| progress.cursor.settle(at.0..at.0 + 1));
                     progress.redeliveries.clear();
+                    progress.given_up.retain(|at, _| at < from);
+                }
+                (CursorChange::Describe(record), Some(progress)) => progress.record = Some(record.clone()),
+                (CursorChange::GiveUp { given_up, covers }, Some(progress)) => {
+                    let position = given_up.position;
+                    if progress.parked.remove(&position).is_none() {
+                        if progress.cursor.is_done(position.0) {
+                            return Err(settled(&position));
+                        }
+                        progress.cursor.settle(covers.clone());
+                        progress.cursor.settle(position.0..position.0 + 1);
+                        progress.redeliveries.remove(&position);
+                        progress.suspects.remove(&position);
+                    }
+                    progress.given_up.insert(position, given_up.clone());
+                    if progress.given_up.len() > GivenUp::MOST {
+                        progress.given_up.pop_first();
+                    }
                 }
                 (CursorChange::Start { .. }, Some(_)) => unreachable!("taken in above"),
             }
@@ -215,6 +254,7 @@ struct Connection {
     database: Arc<Mutex<Database>>,
     opened: u64,
     delivered: watch::Sender<Position>,
+    upcoming: watch::Sender<Upcoming>,
     /// Held by the one transaction that is open.
     turn: Arc<Gate<()>>,
 }
@@ -259,8 +299,13 @@ impl Store for LiveStore {
             let turn = self.connection.turn.clone().lock_owned().await;
             self.connection.asked(|_| Ok(())).await?;
             let connection = self.connection.clone();
-            Ok(Box::new(LiveUnit { connection, savepoints: Vec::new(), added: Vec::new(), _turn: turn })
-                as Box<dyn Unit>)
+            Ok(Box::new(LiveUnit {
+                connection,
+                savepoints: Vec::new(),
+                added: Vec::new(),
+                kept: Kept::default(),
+                _turn: turn,
+            }) as Box<dyn Unit>)
         }
         .boxed()
     }
@@ -330,6 +375,37 @@ impl Store for LiveStore {
             .boxed()
     }
 
+    fn listener_records(&self) -> StoreFuture<'_, Vec<(String, ListenerRecord)>> {
+        let records = |database: &mut Database| {
+            let known = database.listeners.iter();
+            Ok(known.filter_map(|(id, progress)| Some((id.clone(), progress.record.clone()?))).collect())
+        };
+        self.connection.asked(records).boxed()
+    }
+
+    fn given_up_from(&self, listener: &str, from: Position, limit: usize) -> StoreFuture<'_, Vec<GivenUp>> {
+        let listener = listener.to_owned();
+        self.connection
+            .asked(move |database| {
+                let given_up = database.listeners.get(&listener).map(|one| one.given_up.range(from..).take(limit));
+                Ok(given_up.into_iter().flatten().map(|(_, one)| one.clone()).collect())
+            })
+            .boxed()
+    }
+
+    fn upcoming(&self) -> watch::Receiver<Upcoming> {
+        self.connection.upcoming.subscribe()
+    }
+
+    fn scheduled(&self, from: Due, max_events: usize, _max_bytes: usize) -> StoreFuture<'_, Vec<Scheduled>> {
+        self.connection
+            .asked(move |database| {
+                let events = database.scheduled.range(from..).take(max_events);
+                Ok(events.map(|(due, envelope)| Scheduled { due: *due, envelope: envelope.clone() }).collect())
+            })
+            .boxed()
+    }
+
     fn suspects(&self) -> StoreFuture<'_, Vec<Suspect>> {
         async { Ok(self.suspects.clone()) }.boxed()
     }
@@ -365,10 +441,19 @@ impl Store for LiveStore {
 /// A transaction on the server.
 struct LiveUnit {
     connection: Arc<Connection>,
-    /// How long the undo log and the list of additions were.
-    savepoints: Vec<(usize, usize)>,
+    /// How long the undo log and the list of additions were, and what was kept.
+    savepoints: Vec<(usize, usize, Kept)>,
     added: Vec<Added>,
+    kept: Kept,
     _turn: OwnedMutexGuard<()>,
+}
+
+/// What a transaction publishes for later, takes out, remembers and forgets.
+#[derive(Default, Clone)]
+struct Kept {
+    scheduled: Vec<Envelope>,
+    unscheduled: Vec<Uuid>,
+    remembered: BTreeMap<(String, Vec<u8>), Option<Remembered>>,
 }
 
 struct Added {
@@ -408,9 +493,24 @@ impl LiveUnit {
                     position
                 })
                 .collect();
+            let gone = |envelope: &Envelope| self.kept.unscheduled.contains(&envelope.header.metadata.id);
+            database.scheduled.retain(|_, envelope| !gone(envelope));
+            for envelope in self.kept.scheduled.iter().filter(|envelope| !gone(envelope)) {
+                let due = Due { time: envelope.header.metadata.time, order: database.next_scheduled };
+                database.next_scheduled += 1;
+                database.scheduled.insert(due, envelope.clone());
+            }
+            for (key, one) in &self.kept.remembered {
+                match one {
+                    Some(one) => database.remembered.insert(key.clone(), one.clone()),
+                    None => database.remembered.remove(key),
+                };
+            }
             if let Some(last) = positions.last() {
                 self.connection.delivered.send_replace(*last);
             }
+            let upcoming = database.upcoming();
+            self.connection.upcoming.send_if_modified(|known| std::mem::replace(known, upcoming) != upcoming);
             Ok(Ok(Receipt { positions, group: 1 }))
         })?;
         refused.map_err(|error| Error::from(error).into())
@@ -497,7 +597,7 @@ impl Unit for LiveUnit {
         async {
             yield_now().await;
             let written = self.connection.with(|database| Ok(database.undo.len()))?;
-            self.savepoints.push((written, self.added.len()));
+            self.savepoints.push((written, self.added.len(), self.kept.clone()));
             yield_now().await;
             Ok(())
         }
@@ -507,7 +607,8 @@ impl Unit for LiveUnit {
     fn roll_back_to_savepoint(&mut self) -> StoreFuture<'_, ()> {
         async {
             yield_now().await;
-            let (written, added) = self.savepoints.pop().expect("a savepoint to come back to");
+            let (written, added, kept) = self.savepoints.pop().expect("a savepoint to come back to");
+            self.kept = kept;
             self.added.truncate(added);
             self.connection.with(|database| {
                 database.undo_to(written);
@@ -532,6 +633,60 @@ impl Unit for LiveUnit {
     fn validate(&mut self) -> BoxFuture<'_, Result<(), CommitError>> {
         // There is no other transaction that could have changed anything.
         async { Ok(self.connection.asked(|_| Ok(())).await?) }.boxed()
+    }
+
+    fn schedule(&mut self, envelope: Envelope) {
+        self.kept.scheduled.push(envelope);
+    }
+
+    fn unschedule(&mut self, event: Uuid) -> StoreFuture<'_, bool> {
+        async move {
+            yield_now().await;
+            let is = |envelope: &Envelope| envelope.header.metadata.id == event;
+            let stored = self.connection.with(|database| Ok(database.scheduled.values().any(is)))?;
+            let is_there = stored || self.kept.scheduled.iter().any(is);
+            let is_there = is_there && !self.kept.unscheduled.contains(&event);
+            self.kept.unscheduled.extend(is_there.then_some(event));
+            Ok(is_there)
+        }
+        .boxed()
+    }
+
+    fn remembered(&mut self, scope: &str, id: &[u8]) -> StoreFuture<'_, Option<Remembered>> {
+        let key = (scope.to_owned(), id.to_vec());
+        async move {
+            yield_now().await;
+            match self.kept.remembered.get(&key) {
+                Some(one) => Ok(one.clone()),
+                None => self.connection.with(|database| Ok(database.remembered.get(&key).cloned())),
+            }
+        }
+        .boxed()
+    }
+
+    fn remember(&mut self, one: Remembered) -> StoreFuture<'_, ()> {
+        async move {
+            yield_now().await;
+            self.kept.remembered.insert((one.scope.clone(), one.id.clone()), Some(one));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn forget_expired(&mut self, now: Timestamp, limit: usize) -> StoreFuture<'_, usize> {
+        async move {
+            yield_now().await;
+            let mut expired: Vec<_> = self.connection.with(|database| {
+                let expired = database.remembered.iter().filter(|(_, one)| one.until <= now);
+                Ok(expired.map(|(key, one)| (one.until, key.clone())).collect())
+            })?;
+            expired.sort();
+            expired.truncate(limit);
+            let count = expired.len();
+            self.kept.remembered.extend(expired.into_iter().map(|(_, key)| (key, None)));
+            Ok(count)
+        }
+        .boxed()
     }
 
     fn commit(self: Box<Self>, request: CommitRequest) -> BoxFuture<'static, Result<Receipt, CommitError>> {

@@ -6,8 +6,11 @@ mod heard;
 mod live;
 mod scene;
 
+mod archive;
 mod bus;
 mod conformance;
+#[cfg(target_os = "linux")]
+mod disk;
 mod drops;
 mod durable;
 mod ev;
@@ -15,7 +18,11 @@ mod faults;
 mod figures;
 #[cfg(unix)]
 mod kills;
+#[cfg(unix)]
+mod kills_kept;
 mod lc;
+mod publications;
+mod retention;
 mod review;
 mod sendable;
 mod slow;
@@ -23,6 +30,7 @@ mod smoke;
 mod sp;
 mod streams;
 mod tidy;
+mod ts;
 mod tx;
 mod units;
 mod ways;

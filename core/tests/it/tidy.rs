@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 12] = [
     &["clock", "activity"],
     &["event", "key"],
     &["store"],
-    &["observe", "table", "lock"],
+    &["observe", "table", "lock", "publication"],
     &["transaction"],
     &["listener"],
     &["consumer"],

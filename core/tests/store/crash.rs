@@ -23,6 +23,25 @@ pub(crate) enum Child {
     Commit,
     /// The same with little room on the disk.
     FillDisk,
+    /// Opens the store with so much room for any one file, and says what came of it.
+    #[cfg(target_os = "linux")]
+    Open {
+        /// In blocks of 512 or 1,024 bytes, as the shell counts them.
+        room: u32,
+    },
+}
+
+impl Child {
+    /// The room it has for any one file, if it is bounded.
+    fn room(self) -> Option<u32> {
+        match self {
+            Child::Hold | Child::Commit => None,
+            // Some 12 or 24 MiB.
+            Child::FillDisk => Some(24_000),
+            #[cfg(target_os = "linux")]
+            Child::Open { room } => Some(room),
+        }
+    }
 }
 
 pub(crate) struct Running {
@@ -55,14 +74,13 @@ impl Drop for Running {
 
 pub(crate) fn child<D: Disk>(role: Child, path: &Path) -> Running {
     let this = std::env::current_exe().expect("knows itself");
-    let mut command = match role {
-        Child::FillDisk => {
+    let mut command = match role.room() {
+        Some(room) => {
             let mut shell = Command::new("sh");
-            // In blocks of 512 or 1,024 bytes, as the shell counts them: some 12 or 24 MiB for any one file.
-            shell.args(["-c", "trap '' XFSZ; ulimit -f 24000; exec \"$0\" \"$@\""]).arg(this);
+            shell.args(["-c", &format!("trap '' XFSZ; ulimit -f {room}; exec \"$0\" \"$@\"")]).arg(this);
             shell
         }
-        _ => Command::new(this),
+        None => Command::new(this),
     };
     let mut process = command
         .args(["crash::what_a_child_does", "--exact", "--nocapture", "--test-threads=1"])
@@ -83,17 +101,27 @@ async fn what_a_child_does() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let path = std::env::var(PATH).expect("a path");
     let open = if std::env::var(ENGINE).as_deref() == Ok(OnRedb::ENGINE) { OnRedb::at } else { OnSled::at };
-    let store = open(path.as_ref()).expect("opens");
+    let store = match open(path.as_ref()) {
+        Ok(store) => store,
+        Err(error) if role.starts_with("Open") => return println!("> {}", with_causes(&error)),
+        Err(error) => panic!("{error:?}"),
+    };
     println!("> open");
     match &*role {
+        open if open.starts_with("Open") => {}
         "Hold" => std::future::pending().await,
         "Commit" => commit_for_ever(&*store).await,
         _ => fill_the_disk(&*store).await,
     }
 }
 
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Each unit puts a row, counts, publishes an event and settles the one before: all of it, or nothing.
-async fn unit(store: &dyn Store, number: u64) -> Result<(), CommitError> {
+pub(crate) async fn unit(store: &dyn Store, number: u64) -> Result<(), CommitError> {
     let mut unit = begin(store).await;
     let rows = unit.rows().expect("rows");
     rows.put(&ROWS, number.to_be_bytes().to_vec(), vec![number as u8; 3_000]).expect("puts");
@@ -129,7 +157,7 @@ async fn fill_the_disk(store: &dyn Store) {
 }
 
 /// How many units are there; each of them whole, and none without those before it.
-async fn units_found(store: &dyn Store) -> u64 {
+pub(crate) async fn units_found(store: &dyn Store) -> u64 {
     let mut rows = store.reader().expect("reader");
     let all =
         rows.scan(&ROWS, (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded), Direction::Forward, usize::MAX);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use aftercommit::clock::Timestamp;
 use aftercommit::event::{Envelope, EventHeader, Metadata};
 use aftercommit::store::embedded::EmbeddedStore;
-use aftercommit::store::{CursorChange, Erasure, Parked, ParkedCause, Position, Redelivery, Store};
+use aftercommit::store::{CursorChange, Erasure, Parked, ParkedCause, Position, Redelivery, Retention, Store};
+use aftercommit::testing::MovedClock;
 use uuid::Uuid;
 
 use crate::place::*;
@@ -54,6 +55,7 @@ fn parked(listener: &str, position: u64, envelope: Envelope) -> Parked {
         attempts: 1,
         cause: ParkedCause::Failed("no".to_owned()),
         parked_at: Timestamp(1),
+        asked: None,
         envelope,
     }
 }
@@ -190,6 +192,7 @@ async fn erasing_twice_or_what_is_not_there_has_a_clear_answer<P: Place>() {
 async fn an_event_that_was_pruned_and_is_parked_is_erased_where_it_is_parked<P: Place>() {
     let place = P::new();
     let store = place.open();
+    retain(&*store, Retention::delete_when_done(), &MovedClock::default()).await;
     let mut unlogged = secret(1, 9_000);
     unlogged.header.logged = false;
     request(&*store, Vec::new(), vec![start("l", 1)]).await.expect("commits");
@@ -216,6 +219,7 @@ async fn a_pack_of_erased_events_is_pruned<P: Place>() {
     }
     drop(store);
     let store = place.open();
+    retain(&*store, Retention::delete_when_done(), &MovedClock::default()).await;
     while embedded(&store).verify().expect("reads").contents.log.erased > 0 {
         put(&*store, b"a", b"1").await;
     }

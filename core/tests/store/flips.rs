@@ -62,7 +62,7 @@ async fn filled(store: &dyn Store) -> Everything {
     let envelope = event("cannot be delivered");
     let cause = ParkedCause::Failed("no such mailbox".to_owned());
     let (listener, position) = ("b".to_owned(), Position(1));
-    let parked = Parked { listener, position, attempts: 3, cause, parked_at: Timestamp(1), envelope };
+    let parked = Parked { listener, position, attempts: 3, cause, parked_at: Timestamp(1), asked: None, envelope };
     let settlements = vec![settle("b", CursorChange::Park { parked, covers: 1..2 })];
     request(store, Vec::new(), settlements).await.expect("commits");
     let held = everything(store).await.expect("whole");

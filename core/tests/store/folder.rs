@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use aftercommit::error::StoreError;
@@ -18,6 +20,7 @@ on_every_disk! {
     a_marker_that_is_newer_damaged_or_gone_is_named_and_nothing_is_touched
     a_store_that_lost_everything_is_not_taken_for_a_new_one
     a_store_can_be_opened_at_once_after_it_was_dropped
+    a_store_can_be_opened_while_processes_are_started
     a_held_store_is_refused_within_this_process_and_after_a_wait
     a_store_held_by_another_process_is_refused_until_that_one_ends
 }
@@ -175,6 +178,25 @@ async fn a_store_can_be_opened_at_once_after_it_was_dropped<D: Disk>() {
         assert_eq!(round == 0, get(&*store, b"a").is_none());
         put(&*store, b"a", &[round]).await;
     }
+}
+
+/// A process that is being started has, for a moment, a copy of every file that is open here, and of the locks on them.
+async fn a_store_can_be_opened_while_processes_are_started<D: Disk>() {
+    let root = tempfile::tempdir().expect("a folder");
+    let ended = AtomicBool::new(false);
+    let opened = std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !ended.load(SeqCst) {
+                    Command::new("true").status().expect("starts");
+                }
+            });
+        }
+        let opened = (0..30).try_for_each(|_| D::at(root.path()).map(drop));
+        ended.store(true, SeqCst);
+        opened
+    });
+    opened.expect("opens each time");
 }
 
 async fn a_held_store_is_refused_within_this_process_and_after_a_wait<D: Disk>() {

@@ -10,10 +10,12 @@ use aftercommit::adapters::sled::SledStore;
 use aftercommit::clock::Timestamp;
 use aftercommit::error::{Error, StoreError, UnitError};
 use aftercommit::event::{Envelope, EventHeader, Metadata};
+use aftercommit::store::embedded::EmbeddedStore;
 use aftercommit::store::{
-    CommitError, CommitRequest, CursorChange, Durability, LogEvent, Position, Receipt, Settlement, Store, TableSpec,
-    Unit,
+    CommitError, CommitRequest, CursorChange, Due, Durability, LogEvent, Position, Receipt, Remembered, Retention,
+    Settlement, Store, TableSpec, Unit,
 };
+use aftercommit::testing::MovedClock;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -157,10 +159,26 @@ pub(crate) fn event(body: impl Into<Vec<u8>>) -> Envelope {
     Envelope { header: EventHeader::new(metadata, "test.happened", 1), body: body.into() }
 }
 
+/// An event published at `now`.
+pub(crate) fn timed(mut event: Envelope, now: Timestamp) -> Envelope {
+    event.header.metadata.time = now;
+    event
+}
+
 pub(crate) fn logged(body: impl Into<Vec<u8>>) -> Envelope {
     let mut event = event(body);
     event.header.logged = true;
     event
+}
+
+/// The embedded store behind the port.
+pub(crate) fn embedded(store: &dyn Store) -> &EmbeddedStore {
+    store.as_embedded().expect("an embedded store")
+}
+
+/// Tells a store what to keep of what is done; without, it keeps everything.
+pub(crate) async fn retain(store: &dyn Store, retention: Retention, clock: &MovedClock) {
+    embedded(store).retain(retention, Arc::new(clock.clone())).await.expect("is open");
 }
 
 pub(crate) fn settle(listener: &str, change: CursorChange) -> Settlement {
@@ -210,6 +228,40 @@ pub(crate) async fn request(
 pub(crate) async fn publish(store: &dyn Store, events: Vec<Envelope>) -> Vec<u64> {
     let receipt = request(store, events, Vec::new()).await.expect("commits");
     receipt.positions.into_iter().map(|position| position.0).collect()
+}
+
+/// An event for `time`.
+pub(crate) fn later(time: u64, body: impl Into<Vec<u8>>) -> Envelope {
+    let mut envelope = event(body);
+    let digest = u128::from(crc32fast::hash(&envelope.body));
+    envelope.header.metadata.id = Uuid::from_u128(u128::from(time) << 64 | digest << 32 | envelope.body.len() as u128);
+    envelope.header.metadata.time = Timestamp(time);
+    envelope
+}
+
+/// An id that is remembered until a time.
+pub(crate) fn remembered(scope: &str, id: &[u8], until: u64) -> Remembered {
+    Remembered { scope: scope.to_owned(), id: id.to_vec(), event: Some(Uuid::from_u128(7)), until: Timestamp(until) }
+}
+
+/// Schedules `events` in a unit of their own.
+pub(crate) async fn schedule(store: &dyn Store, events: Vec<Envelope>) {
+    let mut unit = begin(store).await;
+    events.into_iter().for_each(|event| unit.schedule(event));
+    commit(unit).await.expect("commits");
+}
+
+/// Remembers an id in a unit of its own.
+pub(crate) async fn remember(store: &dyn Store, one: Remembered) {
+    let mut unit = begin(store).await;
+    unit.remember(one).await.expect("remembers");
+    commit(unit).await.expect("commits");
+}
+
+/// The scheduled events, by due time and body.
+pub(crate) async fn scheduled(store: &dyn Store) -> Vec<(u64, Vec<u8>)> {
+    let all = store.scheduled(Due::default(), usize::MAX, usize::MAX).await.expect("reads");
+    all.into_iter().map(|one| (one.due.time.0, one.envelope.body)).collect()
 }
 
 pub(crate) async fn log(store: &dyn Store) -> Vec<LogEvent> {

@@ -9,7 +9,8 @@ use aftercommit::error::StoreError;
 use aftercommit::store::embedded::copy::Target;
 use aftercommit::store::embedded::stream::Streamed;
 use aftercommit::store::embedded::{EmbeddedStore, Limits};
-use aftercommit::store::{Direction, Position, Store};
+use aftercommit::store::{Direction, Due, Position, Retention, Store};
+use aftercommit::testing::MovedClock;
 
 use crate::place::*;
 use crate::verify::rich;
@@ -48,6 +49,14 @@ async fn shown(engine: &Arc<MemoryEngine>) -> Vec<String> {
     out.push(format!("{:?}", store.redeliveries("l").await.expect("reads")));
     out.push(format!("{:?}", store.parked(None).await.expect("reads")));
     out.push(format!("{:?}", store.suspects().await.expect("reads")));
+    out.push(format!("{:?}", store.listener_records().await.expect("reads")));
+    let given_up = store.given_up_from("l", Position(0), 9).await.expect("reads");
+    assert_eq!(given_up.len(), 1);
+    out.push(format!("{given_up:?}"));
+    out.push(format!("{:?}", store.scheduled(Due::default(), 9, usize::MAX).await.expect("reads")));
+    out.push(format!("{:?}", begin(&store).await.remembered("scope", b"id").await.expect("reads")));
+    schedule(&store, vec![later(50, "last")]).await;
+    out.push(format!("{:?}", scheduled(&store).await.last()));
     out.push(format!("{:?}", store.erased_at(Position(3)).expect("reads")));
     out.push(format!("{:?}", publish(&store, vec![event("next")]).await));
     out
@@ -82,6 +91,7 @@ async fn gaps_of_the_log_and_an_unclean_end_come_through() {
     for position in 1..=4 {
         request(&store, Vec::new(), vec![done("l", position)]).await.expect("commits");
     }
+    retain(&store, Retention::delete_when_done(), &MovedClock::default()).await;
     while positions(&store).await.len() > 3 {
         put(&store, b"a", b"1").await;
     }
@@ -99,6 +109,7 @@ async fn a_store_whose_log_is_pruned_to_its_end_gives_out_no_position_twice() {
     EmbeddedStore::create(&*engine).expect("makes");
     let store = EmbeddedStore::inline(engine.clone(), Limits::default()).expect("opens");
     publish(&store, vec![event("a"), event("b")]).await;
+    retain(&store, Retention::delete_when_done(), &MovedClock::default()).await;
     while !positions(&store).await.is_empty() {
         put(&store, b"a", b"1").await;
     }
@@ -116,6 +127,8 @@ async fn a_stream_that_is_cut_flipped_or_continued_is_refused_with_where() {
     put(&store, b"key", b"value").await;
     publish(&store, vec![logged("happened")]).await;
     request(&store, Vec::new(), vec![start("l", 1)]).await.expect("commits");
+    schedule(&store, vec![later(9, "later")]).await;
+    remember(&store, remembered("scope", b"id", 9)).await;
     store.close().await.expect("closes");
     let whole = export(&engine);
     assert!(import(&whole).0.is_ok());

@@ -1,12 +1,13 @@
 //! Promises of every embedded store, each checked on every one of them.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use aftercommit::clock::Timestamp;
 use aftercommit::error::{Error, StoreError, UnitError};
 use aftercommit::store::{
     CommitError, CommitRequest, Cursor, CursorChange, Direction, Durability, Parked, ParkedCause, Position, Redelivery,
-    Row, TableSpec,
+    Row, TableSpec, Takes,
 };
 
 use crate::place::*;
@@ -29,6 +30,7 @@ on_every_store! {
     the_doorbell_rings_with_the_last_position
     a_settled_delivery_is_never_settled_again
     a_listener_starts_once
+    what_a_listener_takes_stays_with_its_cursor_and_what_it_took_until_it_begins_anew
     parked_events_outlive_the_log_and_come_in_the_order_they_were_parked
     redeliveries_last_until_they_are_settled
     a_refused_unit_leaves_no_trace
@@ -313,6 +315,25 @@ async fn a_listener_starts_once<P: Place>() {
     assert_eq!(store.cursors().await.expect("reads"), [("l".to_owned(), Cursor::at(9))]);
 }
 
+async fn what_a_listener_takes_stays_with_its_cursor_and_what_it_took_until_it_begins_anew<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    let takes =
+        Takes::default().changed_to(["a"], Position(1), Position(1)).changed_to(["b"], Position(1), Position(7));
+    let changes = [CursorChange::Takes(Arc::new(takes.clone())), CursorChange::Skip { covers: 0..3 }];
+    request(&*store, vec![], vec![settle("l", changes[0].clone())]).await.expect("is of nobody");
+    assert!(store.cursors().await.expect("reads").is_empty());
+    let steps = [start("l", 1)].into_iter().chain(changes.map(|change| settle("l", change))).collect();
+    request(&*store, vec![], steps).await.expect("starts");
+    store.close().await.expect("closes");
+    let store = place.open();
+    let known = |takes: Takes, low| [("l".to_owned(), Cursor::at(low).taking(Arc::new(takes)))];
+    assert_eq!(store.cursors().await.expect("reads"), known(takes.clone(), 3));
+    let reset = CursorChange::Reset { from: Position(1), unasked_below: Position(1) };
+    request(&*store, vec![], vec![settle("l", reset)]).await.expect("begins anew");
+    assert_eq!(store.cursors().await.expect("reads"), known(takes.anew(), 1));
+}
+
 fn parked(listener: &str, position: u64, body: &[u8]) -> Parked {
     Parked {
         listener: listener.to_owned(),
@@ -320,11 +341,12 @@ fn parked(listener: &str, position: u64, body: &[u8]) -> Parked {
         attempts: 3,
         cause: ParkedCause::Failed("no".to_owned()),
         parked_at: Timestamp(9),
+        asked: None,
         envelope: event(body),
     }
 }
 
-fn park(listener: &str, position: u64) -> aftercommit::store::Settlement {
+pub(crate) fn park(listener: &str, position: u64) -> aftercommit::store::Settlement {
     let parked = parked(listener, position, &[7; 20_000]);
     settle(listener, CursorChange::Park { parked, covers: position..position + 1 })
 }

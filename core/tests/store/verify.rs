@@ -7,7 +7,8 @@ use aftercommit::clock::Timestamp;
 use aftercommit::store::embedded::verify::{Problem, Remedy, Report};
 use aftercommit::store::embedded::{Batch, EmbeddedStore, Engine, Limits};
 use aftercommit::store::{
-    CommitRequest, CursorChange, Direction, Durability, Parked, ParkedCause, Position, Redelivery, Row, Store,
+    CommitRequest, Cursor, CursorChange, Direction, Durability, Ending, GivenUp, ListenerRecord, Parked, ParkedCause,
+    Position, Redelivery, Row, Store,
 };
 
 use crate::place::*;
@@ -19,7 +20,20 @@ fn parked(listener: &str, position: u64, body: Vec<u8>) -> Parked {
         attempts: 1,
         cause: ParkedCause::Failed("no".to_owned()),
         parked_at: Timestamp(1),
+        asked: None,
         envelope: event(body),
+    }
+}
+
+fn given_up(listener: &str, position: u64) -> GivenUp {
+    GivenUp {
+        listener: listener.to_owned(),
+        position: Position(position),
+        attempts: 1,
+        how: Ending::Skipped,
+        reason: "no".to_owned(),
+        at: Timestamp(1),
+        header: event("x").header,
     }
 }
 
@@ -41,10 +55,17 @@ pub(crate) async fn rich() -> Arc<MemoryEngine> {
     let engine = Arc::new(MemoryEngine::default());
     EmbeddedStore::create(&*engine).expect("makes");
     let store = EmbeddedStore::inline(engine.clone(), Limits::default()).expect("opens");
-    put(&store, b"small", b"1").await;
-    put(&store, b"large", &[3; 30_000]).await;
-    publish(&store, (0..6).map(|number| logged([number])).collect()).await;
-    publish(&store, vec![logged(vec![7; 30_000])]).await;
+    fill(&store).await;
+    store.close().await.expect("closes");
+    engine
+}
+
+/// Stores something of every kind.
+pub(crate) async fn fill(store: &dyn Store) {
+    put(store, b"small", b"1").await;
+    put(store, b"large", &[3; 30_000]).await;
+    publish(store, (0..6).map(|number| logged([number])).collect()).await;
+    publish(store, vec![logged(vec![7; 30_000])]).await;
     let park = CursorChange::Park { parked: parked("l", 2, vec![8; 30_000]), covers: 2..3 };
     let settlements = vec![
         start("l", 1),
@@ -52,10 +73,12 @@ pub(crate) async fn rich() -> Arc<MemoryEngine> {
         settle("l", park),
         settle("l", CursorChange::Redeliver(redelivery(4))),
         settle("l", CursorChange::Suspect { position: Position(5), count: 1 }),
+        settle("l", CursorChange::Describe(ListenerRecord::new(Vec::new(), Position(1)))),
+        settle("l", CursorChange::GiveUp { given_up: given_up("l", 6), covers: 6..7 }),
     ];
-    request(&store, Vec::new(), settlements).await.expect("commits");
-    store.close().await.expect("closes");
-    engine
+    request(store, Vec::new(), settlements).await.expect("commits");
+    schedule(store, vec![later(50, vec![9; 30_000]), later(50, "small"), later(40, "sooner")]).await;
+    remember(store, remembered("scope", b"id", 60)).await;
 }
 
 fn frame(key: &[u8], body: &[u8]) -> Vec<u8> {
@@ -127,9 +150,9 @@ async fn a_whole_store_has_no_findings_and_its_contents_are_counted() {
     assert_eq!((contents.tables.len(), contents.tables[0].rows), (1, 2));
     assert_eq!(contents.tables[0].name, "test.rows");
     assert_eq!((contents.log.first, contents.log.next, contents.log.events), (Some(1), 8, 7));
-    assert_eq!(contents.large_values, 3);
+    assert_eq!((contents.large_values, contents.scheduled, contents.remembered), (4, 3, 1));
     let listener = &contents.listeners[0];
-    assert_eq!((&*listener.id, listener.low, listener.behind), ("l", 3, 5));
+    assert_eq!((&*listener.id, listener.low, listener.behind), ("l", 3, 4));
     assert_eq!((listener.waiting, listener.parked), (1, 1));
 }
 
@@ -152,7 +175,7 @@ async fn every_flipped_byte_of_every_entry_is_found() {
 
 #[tokio::test]
 async fn a_damaged_row_pack_cursor_or_parked_event_is_named_and_left() {
-    for kind in *b"rlcp" {
+    for kind in *b"rlcpwo" {
         let engine = rich().await;
         let (key, mut value) = first_of(&engine, kind);
         *value.last_mut().expect("not empty") ^= 1;
@@ -197,7 +220,7 @@ async fn damaged_ends_of_the_log_are_mended_from_the_log() {
 #[tokio::test]
 async fn a_log_pruned_past_its_end_is_mended() {
     let engine = rich().await;
-    let ends = [8u64.to_be_bytes(), 80u64.to_be_bytes()].concat();
+    let ends = [8u64, 80, 0].map(u64::to_be_bytes).concat();
     plant(&engine, b"mlog", Some(frame(b"mlog", &ends)));
     assert_eq!(mended(&engine), Problem::PrunedPastEnd { pruned: 80, end: 8 });
 }
@@ -285,7 +308,7 @@ async fn packs_that_hold_the_same_positions_are_named() {
 #[tokio::test]
 async fn a_cursor_past_the_end_of_the_log_is_named() {
     let engine = rich().await;
-    plant(&engine, b"cm", Some(frame(b"cm", &[90])));
+    plant(&engine, b"cm", Some(frame(b"cm", &Cursor::at(90).encode())));
     assert_eq!(left(&engine), Problem::PastEnd { position: 90, end: 8 });
 }
 
@@ -324,6 +347,34 @@ async fn a_delivery_of_a_listener_without_a_cursor_is_removed() {
 }
 
 #[tokio::test]
+async fn what_is_kept_of_a_listener_without_a_cursor_is_removed() {
+    for kind in *b"ng" {
+        let engine = rich().await;
+        let (key, value) = first_of(&engine, kind);
+        let gone = match kind {
+            b'n' => b"ngone".to_vec(),
+            _ => delivery(b"g", b"gone", 6),
+        };
+        assert_eq!(value[0], 0, "it stands in one piece");
+        assert_ne!(key, gone);
+        plant(&engine, &gone, Some(frame(&gone, &value[5..])));
+        assert_eq!(mended(&engine), Problem::NoCursor { listener: "gone".to_owned() });
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_note_of_what_was_given_up_is_removed_and_what_is_known_of_a_listener_is_left() {
+    let engine = rich().await;
+    let (key, _) = first_of(&engine, b'g');
+    plant(&engine, &key, Some(frame(&key, b"{}")));
+    assert!(matches!(mended(&engine), Problem::Damaged { .. }));
+    let engine = rich().await;
+    let (key, _) = first_of(&engine, b'n');
+    plant(&engine, &key, Some(frame(&key, b"[]")));
+    assert!(matches!(left(&engine), Problem::Damaged { .. }), "it may say that the listener is paused");
+}
+
+#[tokio::test]
 async fn a_damaged_redelivery_or_suspect_is_removed_and_called_as_if_new() {
     for kind in *b"ds" {
         let engine = rich().await;
@@ -337,11 +388,77 @@ async fn a_damaged_redelivery_or_suspect_is_removed_and_called_as_if_new() {
     assert!(matches!(mended(&engine), Problem::Damaged { .. }), "it names another position than its key");
 }
 
+/// What is found, all of which a repair mends; what was scheduled and remembered is there afterwards as it was.
+async fn relinked(engine: &Arc<MemoryEngine>) -> Vec<Problem> {
+    let found = verify(engine);
+    assert!(!found.is_whole() && found.findings.iter().all(|one| one.remedy == Remedy::Repair), "{found}");
+    EmbeddedStore::verify_engine(engine.clone(), true).expect("reads");
+    assert_eq!(problems(&verify(engine)), []);
+    let store = EmbeddedStore::inline(engine.clone(), Limits::default()).expect("opens");
+    let waiting = scheduled(&store).await;
+    assert_eq!(
+        waiting.iter().map(|(time, body)| (*time, body.len())).collect::<Vec<_>>(),
+        [(40, 6), (50, 30_000), (50, 5)]
+    );
+    let mut unit = begin(&store).await;
+    assert!(unit.unschedule(later(50, "small").header.metadata.id).await.expect("reads"));
+    assert_eq!(unit.remembered("scope", b"id").await.expect("reads"), Some(remembered("scope", b"id", 60)));
+    assert_eq!(unit.forget_expired(Timestamp(60), 9).await.expect("reads"), 1);
+    commit(unit).await.expect("commits");
+    store.close().await.expect("closes");
+    assert_eq!(problems(&verify(engine)), []);
+    problems(&found)
+}
+
+#[tokio::test]
+async fn a_lost_link_of_a_scheduled_event_or_remembered_id_is_made_anew() {
+    for kind in *b"ie" {
+        let engine = rich().await;
+        let (key, _) = first_of(&engine, kind);
+        plant(&engine, &key, None);
+        assert_eq!(relinked(&engine).await, [Problem::Unlinked], "lost {}", kind as char);
+        let engine = rich().await;
+        plant(&engine, &key, Some(b"?".to_vec()));
+        let found = relinked(&engine).await;
+        assert!(
+            matches!(found[..], [Problem::Damaged { .. }, Problem::Unlinked]),
+            "damaged {}: {found:?}",
+            kind as char
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_link_to_nothing_is_removed() {
+    let engine = rich().await;
+    let id = [&b"i"[..], &[1; 16]].concat();
+    plant(&engine, &id, Some(frame(&id, &[2; 16])));
+    assert_eq!(relinked(&engine).await, [Problem::Dangling]);
+    let engine = rich().await;
+    let expiry = [&b"e"[..], &59u64.to_be_bytes(), b"scope\xffid"].concat();
+    plant(&engine, &expiry, Some(frame(&expiry, b"")));
+    assert_eq!(relinked(&engine).await, [Problem::Dangling]);
+}
+
+#[tokio::test]
+async fn an_order_that_might_be_given_out_again_is_mended() {
+    for next in [None, Some(frame(b"mscheduled", &2u64.to_be_bytes())), Some(frame(b"mscheduled", b"?"))] {
+        let engine = rich().await;
+        plant(&engine, b"mscheduled", next);
+        let found = relinked(&engine).await;
+        let is_told = |one: &Problem| matches!(one, Problem::OrderNotTaken { .. } | Problem::Damaged { .. });
+        assert!(found.iter().all(is_told), "{found:?}");
+        let store = EmbeddedStore::inline(engine, Limits::default()).expect("opens");
+        schedule(&store, vec![later(50, "last")]).await;
+        assert_eq!(scheduled(&store).await.last(), Some(&(50, b"last".to_vec())));
+    }
+}
+
 #[tokio::test]
 async fn an_event_parked_and_owed_all_the_same_is_named() {
     let engine = rich().await;
     // Nothing settled: the parked position 2 would be delivered again.
-    plant(&engine, b"cl", Some(frame(b"cl", &[1])));
+    plant(&engine, b"cl", Some(frame(b"cl", &Cursor::at(1).encode())));
     assert_eq!(left(&engine), Problem::ParkedAndOwed { listener: "l".to_owned(), position: 2 });
 }
 
@@ -392,7 +509,7 @@ async fn damage_in_an_open_store_is_found_there_too() {
     let store = EmbeddedStore::inline(engine.clone(), Limits::default()).expect("opens");
     let key = [&b"k"[..], &1u64.to_be_bytes(), &1u32.to_be_bytes()].concat();
     plant(&engine, &key, None);
-    plant(&engine, b"cm", Some(frame(b"cm", &[90])));
+    plant(&engine, b"cm", Some(frame(b"cm", &Cursor::at(90).encode())));
     let found = problems(&store.verify().expect("reads"));
     assert!(matches!(found[..], [Problem::PastEnd { .. }, Problem::Pieces { .. }]), "{found:?}");
 }

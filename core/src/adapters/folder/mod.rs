@@ -13,8 +13,6 @@
 //!
 //! What the engine's own files are, and how they are opened, is left to its [`Tenant`].
 
-pub(super) mod disk;
-pub(super) mod hold;
 mod marker;
 mod prepare;
 
@@ -27,6 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{disk, hold};
 use marker::Marker;
 pub(super) use marker::Which;
 

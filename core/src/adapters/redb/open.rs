@@ -8,8 +8,8 @@ use std::time::Duration;
 use redb::{Database, DatabaseError};
 
 use super::engine::{RedbEngine, damaged, failed};
-use crate::adapters::folder::hold::within;
 use crate::adapters::folder::{Tenant, Which};
+use crate::adapters::hold::within;
 use crate::error::StoreError;
 use crate::store::embedded::Limits;
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::engine::{SledEngine, failed};
 use super::snapshots;
-use crate::adapters::folder::hold::take;
 use crate::adapters::folder::{Tenant, Which};
+use crate::adapters::hold::take;
 use crate::error::StoreError;
 use crate::store::embedded::Limits;
 
@@ -51,7 +51,11 @@ impl Tenant for SledTenant {
     fn wait_until_free(&self, store: &Path) -> Result<(), StoreError> {
         let folder = store.join(SLED);
         match File::open(folder.join("db")) {
-            Ok(data) if take(&data, self.wait)? => Ok(()),
+            // Let go of in so many words: a process that is just being started has a copy of every open file for a moment, and
+            // closing ours would leave it locked by that copy.
+            Ok(data) if take(&data, self.wait)? => {
+                data.unlock().map_err(|cause| StoreError::backend("unlock sled's data file", cause))
+            }
             Ok(_) => Err(StoreError::Held { path: folder, waited: self.wait }),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(cause) => Err(StoreError::backend("open sled's data file", cause)),

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::adapters::folder::disk::sync_folder;
+use crate::adapters::disk::sync_folder;
 use crate::error::StoreError;
 
 const SNAPSHOT: &str = "snap.";

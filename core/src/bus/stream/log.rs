@@ -14,7 +14,7 @@ use crate::bus::{Bus, Core};
 use crate::error::{BoxError, StoreError};
 use crate::event::{Metadata, StoredEvent};
 use crate::listener::StopSignal;
-use crate::store::{LogEvent, Position};
+use crate::store::{LogEvent, LogHold, Position};
 
 /// How many events, and about how many bytes of them, are read at once.
 const PAGE: usize = 256;
@@ -42,6 +42,14 @@ pub enum StreamError {
         /// The event's name.
         event: &'static str,
     },
+    /// Not every stored version of the event leads to the present one.
+    #[error("event `{event}` cannot be read in all its versions: {reason}")]
+    Versions {
+        /// The event's name.
+        event: &'static str,
+        /// What is missing or too much, and what to do.
+        reason: String,
+    },
     /// Events may have stood here that are gone: they were pruned before they were read. The stream goes on behind them.
     #[error("events between log positions {} and {} may have been pruned before they were read", from.0, to.0)]
     Gap {
@@ -50,7 +58,7 @@ pub enum StreamError {
         /// The first that is not.
         to: Position,
     },
-    /// The event cannot be decoded by this program. The stream goes on behind it.
+    /// The event cannot be decoded by this program; the cause is a [`DecodeError`](crate::error::DecodeError). The stream goes on behind it.
     #[error("the event at log position {} cannot be decoded", position.0)]
     Undecodable {
         /// Its place.
@@ -71,14 +79,14 @@ impl Bus {
     /// To go on after an entry, also after a restart, start from `entry.position.next()`, or from [`LogStream::position`], which also
     /// knows of events of other types that were passed by. Nothing is left out and nothing comes twice.
     ///
-    /// The log holds an event for ever if its type is declared `logged`. Others are in it while a durable listener is owed them, and are
-    /// pruned some time after: where that may have happened to what was not read yet, the stream says [`StreamError::Gap`].
+    /// A stream reaches back as far as the log's [`Retention`](crate::store::Retention) does. Where something may have been removed
+    /// that was not read yet, it says [`StreamError::Gap`]; see [`holding`](LogStream::holding).
     /// An event that met the condition of none of its durable listeners is not stored unless it is logged.
     ///
     /// Events come once they are as durable as their commit says. Whoever publishes does not wait for whoever reads.
     ///
     /// # Errors
-    /// [`StreamError::NotStored`] if events of this type are not stored.
+    /// [`StreamError::NotStored`] if events of this type are not stored; [`StreamError::Versions`] if not all their versions can be read.
     ///
     /// ```
     /// use aftercommit::prelude::*;
@@ -109,6 +117,9 @@ impl Bus {
     /// # }
     /// ```
     pub fn stream_from<E: StoredEvent>(&self, from: Position) -> Result<LogStream<E>, StreamError> {
+        if let Some(Err(reason)) = E::STORED.map(|stored| stored.check()) {
+            return Err(StreamError::Versions { event: E::name(), reason });
+        }
         let logged = E::STORED.is_some_and(|stored| stored.logged);
         let has_durable = || self.core.registry.get::<E>().is_some_and(|found| !found.durable.is_empty());
         if !logged && !has_durable() {
@@ -121,7 +132,8 @@ impl Bus {
             logged,
         };
         let next = from.max(Position(1));
-        Ok(LogStream { source, waiting: VecDeque::new(), next, read_to: next, reading: None, ended: false })
+        let (waiting, reading, hold) = (VecDeque::new(), None, None);
+        Ok(LogStream { source, waiting, next, read_to: next, reading, hold, ended: false })
     }
 
     /// The position after the last event of the log that can be read.
@@ -150,6 +162,7 @@ pub struct LogStream<E> {
     /// Everything below was read.
     read_to: Position,
     reading: Option<BoxFuture<'static, Page>>,
+    hold: Option<LogHold>,
     ended: bool,
 }
 
@@ -157,6 +170,18 @@ impl<E: StoredEvent> LogStream<E> {
     /// Where another stream goes on without a gap: behind the last item, and behind events of other types that were passed by since.
     pub fn position(&self) -> Position {
         self.next
+    }
+
+    /// Keeps in the log what this stream has not read yet, whatever the retention says, as long as the stream lives: for a copy that
+    /// must not miss anything. A stream that is no longer read makes the log grow.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] if the store manages its log by itself.
+    pub fn holding(mut self) -> Result<Self, StreamError> {
+        let Some(core) = self.source.core.upgrade() else { return Ok(self) };
+        let unsupported = || StoreError::Unsupported { action: "hold the log", store: core.store.kind() };
+        self.hold = Some(core.store.as_embedded().ok_or_else(unsupported)?.hold_log(self.next));
+        Ok(self)
     }
 
     /// The next entry; `None` once the bus has stopped. The same as `StreamExt::next`.
@@ -178,16 +203,25 @@ impl<E: StoredEvent> LogStream<E> {
                     Err(StreamError::Gap { to, .. }) => *to,
                     Err(_) => self.next,
                 };
+                self.let_go();
                 return Poll::Ready(Some(item));
             }
             if self.ended {
                 return Poll::Ready(None);
             }
             self.next = self.read_to;
+            self.let_go();
             let reading = self.reading.get_or_insert_with(|| self.source.clone().read(self.read_to).boxed());
             let page = ready!(reading.as_mut().poll(context));
             self.reading = None;
             self.take_in(page);
+        }
+    }
+
+    /// What was read need not be kept.
+    fn let_go(&self) {
+        if let Some(hold) = &self.hold {
+            hold.move_to(self.next);
         }
     }
 
@@ -208,7 +242,9 @@ impl<E: StoredEvent> LogStream<E> {
                         let metadata = envelope.header.metadata;
                         let opened = stored.open(&envelope);
                         let opened = opened.map(|event| LogEntry { position, metadata, event });
-                        self.waiting.push_back(opened.map_err(|cause| StreamError::Undecodable { position, cause }));
+                        self.waiting.push_back(
+                            opened.map_err(|cause| StreamError::Undecodable { position, cause: cause.into() }),
+                        );
                     }
                 }
                 self.miss(next, to, pruned_to);

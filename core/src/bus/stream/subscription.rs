@@ -1,8 +1,8 @@
 //! Events in memory, as they are committed.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::mailbox::{Lagged, Left, Mailbox};
 use crate::bus::{Bus, Core};
-use crate::event::Event;
+use crate::event::{Envelope, Event};
 use crate::listener::{self, WithoutTx};
 
 /// How many events wait for a subscriber, unless it says otherwise.
@@ -135,7 +135,7 @@ pub(crate) struct Subscribers(Mutex<Halls>);
 
 #[derive(Default)]
 struct Halls {
-    by_event: HashMap<TypeId, Arc<dyn ErasedHall>>,
+    by_event: BTreeMap<TypeId, Arc<dyn ErasedHall>>,
     ended: bool,
 }
 
@@ -144,13 +144,24 @@ struct Hall<E>(Mutex<Vec<Arc<Mailbox<E>>>>);
 
 trait ErasedHall: Send + Sync {
     fn end(&self);
+    /// Gives a scheduled event that has entered the log to the subscribers of its type; answers whether this is its type and it has some.
+    fn entered(&self, envelope: &Envelope) -> bool;
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }
 
-impl<E: Event> ErasedHall for Hall<E> {
+impl<E: Event + Clone> ErasedHall for Hall<E> {
     fn end(&self) {
         let left: Vec<Left<E>> = self.0.lock().iter().map(|mailbox| mailbox.end()).collect();
         left.into_iter().for_each(Left::wake);
+    }
+
+    fn entered(&self, envelope: &Envelope) -> bool {
+        let Some(stored) = E::STORED.filter(|stored| stored.is_stored_as(&envelope.header.name)) else { return false };
+        let is_heard = !self.0.lock().is_empty();
+        if is_heard && let Ok(event) = stored.open(envelope) {
+            self.pass(&event);
+        }
+        is_heard
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
@@ -210,6 +221,12 @@ impl Subscribers {
         if is_last {
             core.registry.unsubscribe::<E>();
         }
+    }
+
+    /// A scheduled event has entered the log; answers whether somebody hears it.
+    pub(crate) fn entered(&self, envelope: &Envelope) -> bool {
+        let halls: Vec<_> = self.0.lock().by_event.values().cloned().collect();
+        halls.iter().filter(|hall| hall.entered(envelope)).count() > 0
     }
 
     /// Ends all streams; what waits in them can still be read.

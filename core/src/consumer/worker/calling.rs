@@ -14,7 +14,7 @@ use crate::error::{BoxError, Panicked, StoreError};
 use crate::event::Envelope;
 use crate::listener::AckMode;
 use crate::observe::Notice;
-use crate::store::{CursorChange, Durability, ParkedCause};
+use crate::store::{CursorChange, Durability, Ending, ParkedCause};
 
 impl Worker {
     /// Calls what may be called, as far as the concurrency allows.
@@ -79,7 +79,7 @@ impl Worker {
         let mut loaded = Vec::with_capacity(taken.len());
         for (key, pending) in taken {
             match self.load_event(&pending).await? {
-                Some(envelope) => loaded.push(Called { key, pending, envelope }),
+                Some(envelope) => loaded.push(Called { key, pending, envelope, ticket: 0 }),
                 None => {
                     // Pruned under our feet can only be what is settled; so is what was erased.
                     self.marked.remove(&pending.position);
@@ -102,7 +102,8 @@ impl Worker {
         }
     }
 
-    pub(super) fn call(&mut self, called: Vec<Called>) {
+    pub(super) fn call(&mut self, mut called: Vec<Called>) {
+        called.iter_mut().for_each(|one| self.take_in_hand(one));
         let due = called.iter().map(|one| self.due(one)).collect();
         let call = self.job.handler.clone().call(due);
         let tracked = self.ground.activity.track(self.job.listener.clone(), call);
@@ -110,6 +111,13 @@ impl Worker {
             let verdicts = AssertUnwindSafe(tracked).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
             (called, verdicts)
         });
+    }
+
+    /// Says that a call begins.
+    fn take_in_hand(&self, called: &mut Called) {
+        let Pending { position, tried, parked, .. } = &called.pending;
+        let now = self.ground.clock.now();
+        called.ticket = self.progress.desk().begin(*position, tried.attempts + 1, now, *parked);
     }
 
     fn due(&self, called: &Called) -> Due {
@@ -127,13 +135,13 @@ impl Worker {
             envelope: called.envelope.clone(),
             attempt: called.pending.tried.attempts + 1,
             settle,
-            unasked: !called.pending.parked && self.known.is_unasked(position.0),
+            unasked: called.envelope.header.scheduled || (!called.pending.parked && self.known.is_unasked(position.0)),
             given_up: called.pending.given_up.clone(),
         }
     }
 
     /// Calls a delivery that may have ended the process: marked on the disk, and alone among all listeners.
-    async fn call_suspect(&mut self, called: Called) -> Result<(), StoreError> {
+    async fn call_suspect(&mut self, mut called: Called) -> Result<(), StoreError> {
         let ground = self.ground.clone();
         let mut stop = ground.stop.clone();
         let alone = tokio::select! {
@@ -154,6 +162,7 @@ impl Worker {
         }
         let mark = CursorChange::Suspect { position, count: crashes + 1 };
         self.record(vec![mark], self.ground.durability.max(Durability::Flush)).await?;
+        self.take_in_hand(&mut called);
         let call = self.job.handler.clone().call(vec![self.due(&called)]);
         let call = self.ground.activity.track(self.job.listener.clone(), call);
         let verdicts = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
@@ -168,6 +177,7 @@ impl Worker {
         let mut blamed: Option<BoxError> = None;
         let mut verdicts = verdicts.into_iter();
         for one in called {
+            let (position, ticket) = (one.pending.position, one.ticket);
             match verdicts.next().unwrap_or(Verdict::NotCalled) {
                 Verdict::Settled => {
                     self.failures = 0;
@@ -193,6 +203,7 @@ impl Worker {
                 },
                 Verdict::Decided(decision) => self.decided(one, decision).await?,
             }
+            self.progress.desk().end(position, ticket);
         }
         Ok(())
     }
@@ -200,7 +211,8 @@ impl Worker {
     /// It was handled outside the store, and is settled when its time comes.
     async fn handled(&mut self, called: Called) -> Result<(), StoreError> {
         self.failures = 0;
-        let Called { key, pending, envelope } = called;
+        let Called { key, pending, envelope, ticket } = called;
+        self.progress.desk().handled(pending.position, ticket);
         let kept = match (pending.parked, pending.tried.attempts) {
             (true, _) => Kept::Parked,
             (false, 0) => Kept::Nothing,
@@ -229,16 +241,14 @@ impl Worker {
         Ok(())
     }
 
-    /// A delivery is done without having been worked for, or without hope that it ever is.
-    pub(super) async fn pass_over(&mut self, called: Called, notice: &Notice<'_>) -> Result<(), StoreError> {
-        let Called { key, pending, envelope } = called;
-        let position = pending.position;
-        let change = match pending.parked {
-            true => CursorChange::Resolved { position },
-            false => CursorChange::Done { position, covers: position.0..position.0 + 1 },
-        };
+    /// The listener decided that there is nothing to do.
+    pub(super) async fn skip(&mut self, called: Called, reason: &str) -> Result<(), StoreError> {
+        let Called { key, pending, envelope, .. } = called;
+        let (position, attempts) = (pending.position, pending.tried.attempts);
+        let change = self.give_up_for_good(position, envelope.header.clone(), attempts, Ending::Skipped, reason);
         if self.record(vec![change], self.ground.durability).await? {
-            self.ground.watch.tell(notice);
+            let listener = &self.job.listener;
+            self.ground.watch.tell(&Notice::Skipped { listener, position, reason });
         }
         self.close(&key, &pending, Some(&envelope)).await
     }

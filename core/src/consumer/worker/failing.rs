@@ -60,10 +60,7 @@ impl Worker {
                 let attempts = called.pending.tried.attempts + 1;
                 self.give_up(called, attempts, ParkedCause::Decided(reason)).await
             }
-            Decision::Skip { reason } => {
-                let listener = self.job.listener.clone();
-                self.pass_over(called, &Notice::Skipped { listener: &listener, position, reason: &reason }).await
-            }
+            Decision::Skip { reason } => self.skip(called, &reason).await,
             Decision::Fatal { reason } => {
                 self.lanes.give_back(&called.key);
                 self.halt(position, &reason);

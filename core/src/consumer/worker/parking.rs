@@ -6,10 +6,10 @@ use super::{Called, Worker};
 use crate::consumer::lane::LaneKey;
 use crate::consumer::record::record_each;
 use crate::error::StoreError;
-use crate::event::Envelope;
+use crate::event::{Envelope, EventHeader};
 use crate::listener::{Followers, WhenFull};
 use crate::observe::Notice;
-use crate::store::{CursorChange, Parked, ParkedCause, Position};
+use crate::store::{CursorChange, Ending, GivenUp, Parked, ParkedCause, Position};
 
 impl Worker {
     /// Parks a delivery that is being called, and what follows it, as was declared.
@@ -56,7 +56,7 @@ impl Worker {
 
     /// It was parked, and called again in vain: it stays, and nothing more of its sequence is called.
     async fn give_up_again(&mut self, called: Called, attempts: u32, cause: ParkedCause) -> Result<(), StoreError> {
-        let Called { key, pending, envelope } = called;
+        let Called { key, pending, envelope, .. } = called;
         self.tell_parked(pending.position, &cause);
         let change = CursorChange::StillParked(self.parked_copy(pending.position, &envelope, attempts, cause));
         if !self.record(vec![change], self.ground.durability).await? {
@@ -131,9 +131,24 @@ impl Worker {
             WhenFull::Discard => {
                 self.known.settle(covers.clone());
                 self.ground.watch.tell(&Notice::Discarded { listener: &self.job.listener, position, reason: &reason });
-                Ok(CursorChange::Done { position, covers })
+                let header = envelope.header.clone();
+                Ok(self.give_up_for_good(position, header, attempts, Ending::Discarded, &reason))
             }
         }
+    }
+
+    /// The change that gives a delivery up for good.
+    pub(super) fn give_up_for_good(
+        &self,
+        position: Position,
+        header: EventHeader,
+        attempts: u32,
+        how: Ending,
+        reason: &str,
+    ) -> CursorChange {
+        let (listener, reason) = (self.job.listener.to_string(), reason.to_owned());
+        let given_up = GivenUp { listener, position, attempts, how, reason, at: self.ground.clock.now(), header };
+        CursorChange::GiveUp { given_up, covers: position.0..position.0 + 1 }
     }
 
     /// The event at `position` is erased: it is settled, and nothing waits behind it any more.
@@ -161,6 +176,7 @@ impl Worker {
             attempts,
             cause,
             parked_at: self.ground.clock.now(),
+            asked: None,
             envelope: (**envelope).clone(),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::clock::Timestamp;
+use crate::publication::Desk;
 use crate::store::Position;
 
 /// How far a worker has come.
@@ -22,6 +23,7 @@ pub(in crate::consumer) struct Progress {
     ended: AtomicBool,
     /// Commands sent and not yet taken up.
     announced: AtomicUsize,
+    desk: Desk,
 }
 
 /// What a worker says about itself.
@@ -73,7 +75,13 @@ impl Progress {
                     || (looked() && (self.pending.load(Ordering::SeqCst) == 0 || waits()))))
     }
 
+    /// What is being called right now.
+    pub(in crate::consumer) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     pub(in crate::consumer) fn end(&self) {
+        self.desk.clear();
         self.ended.store(true, Ordering::SeqCst);
     }
 

@@ -8,7 +8,7 @@ use crate::consumer::lane::{LaneKey, Pending};
 use crate::error::{DeadLetterError, Error, StoreError};
 use crate::listener::{Followers, Sequence};
 use crate::observe::Notice;
-use crate::store::{CursorChange, Parked, Position};
+use crate::store::{Ending, Parked, Position};
 
 impl Worker {
     /// Takes dead letters up to be called again; answers how many sequences are concerned.
@@ -45,6 +45,14 @@ impl Worker {
         let count = queue.len();
         self.replays.begin(replay, queue, filter);
         Ok(count)
+    }
+
+    /// Takes up whatever `replay` matches, sequence by sequence.
+    pub(super) fn replay_all(&mut self, replay: Replay) {
+        if let Which::Matching(filter) = &replay.which {
+            let filter = filter.clone();
+            self.replays.begin(&replay, self.dead.keys(), Some(filter));
+        }
     }
 
     fn unknown(&self, position: Position) -> Error {
@@ -97,7 +105,12 @@ impl Worker {
         if self.replays.at_work.contains_key(key) {
             return Err(DeadLetterError::Replayed { listener: listener.to_string(), position: position.0 }.into());
         }
-        let change = CursorChange::Resolved { position };
+        let parked = self.ground.store.parked_from(&listener, position, 1).await?.pop();
+        let Some(Parked { attempts, envelope, .. }) = parked.filter(|one| one.position == position) else {
+            self.dead.remove(position);
+            return Ok(false);
+        };
+        let change = self.give_up_for_good(position, envelope.header, attempts, Ending::Discarded, reason);
         let discarded = self.record(vec![change], self.ground.durability).await?;
         self.dead.remove(position);
         if discarded {

@@ -5,37 +5,49 @@
 //! every accepted request in doubt and stops the store.
 
 mod erase;
+mod retain;
+mod schedule;
 mod turn;
 
+use schedule::Leaving;
 pub(super) use turn::{Horizon, Task};
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+
+use uuid::Uuid;
 
 use super::Limits;
 use super::apply::Applier;
 use super::group::{Group, Write};
 use super::layout::{
-    CHUNK, CLEAN, Chunks, FREE, Framed, LOG_ENDS, all_of, chunk_id, chunk_key, damaged, frame, frame_chunks, free_key,
-    pack_key, split_row_key, unframe,
+    CHUNK, CLEAN, Chunks, FREE, Framed, LOG_ENDS, LogEnds, NEXT_SCHEDULED, all_of, chunk_id, chunk_key, frame,
+    frame_chunks, free_key, pack_key, split_row_key, unframe,
 };
-use super::log::{Packed, end_of_log, fits_inline};
+use super::log::{Packed, Stay, end_of_log, fits_inline};
 use super::overlay::{CellError, Change};
 use super::progress::{Progress, Refused};
 use super::prune::Pruner;
 use super::read_set::{ReadSet, Version};
 use super::shared::{Shared, panicked};
+use super::waiting;
+use crate::clock::Clock;
 use crate::error::{Error, StoreError, UnitError};
 use crate::event::Envelope;
-use crate::store::{CommitError, CommitRequest, CursorChange, Direction, Durability, Position, Receipt, Settlement};
+use crate::store::{
+    CommitError, CommitRequest, CursorChange, Direction, Durability, Position, Receipt, Retention, Settlement,
+};
 
 /// A unit of work handed over for commit. Plain data: no code of the user is inside.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) changes: BTreeMap<Vec<u8>, Change>,
     pub(super) reads: ReadSet,
+    /// Events to be kept until they are due.
+    pub(super) scheduled: Vec<Envelope>,
+    /// Scheduled events that leave.
+    pub(super) unscheduled: Vec<Uuid>,
     pub(super) commit: CommitRequest,
 }
 
@@ -46,11 +58,22 @@ impl Request {
         // Cursors are merged, so that most settlements write nothing of their own.
         let parked = |settlement: &Settlement| match &settlement.change {
             CursorChange::Park { parked, .. } | CursorChange::StillParked(parked) => parked.envelope.weight(),
+            CursorChange::GiveUp { given_up, .. } => 256 + given_up.reason.len(),
             _ => 64,
         };
-        rows + self.commit.events.iter().map(Envelope::weight).sum::<usize>()
+        let scheduled: usize = self.scheduled.iter().map(|one| limits.cost(one.weight()) + limits.cost(0)).sum();
+        rows + scheduled
+            + 2 * limits.cost(0) * self.unscheduled.len()
+            + self.commit.events.iter().map(Envelope::weight).sum::<usize>()
             + self.commit.settlements.iter().map(parked).sum::<usize>()
     }
+}
+
+/// An event in its stored form.
+fn encode(envelope: &Envelope) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(envelope.weight() + 32);
+    envelope.encode(&mut encoded);
+    encoded
 }
 
 /// What became of a request.
@@ -64,38 +87,42 @@ pub(super) struct CommitCore {
     shared: Arc<Shared>,
     progress: Progress,
     pruner: Pruner,
+    /// What is retained in the log, by which clock; everything, until it is told.
+    retaining: Option<(Retention, Arc<dyn Clock>)>,
     version: Version,
     next_position: Position,
+    /// How many bytes of the log were ever written.
+    log_bytes: u64,
     next_chunk: u64,
+    next_scheduled: u64,
     applier: Applier,
 }
 
 impl CommitCore {
     /// Takes up what is stored.
     pub(super) fn load(shared: Arc<Shared>) -> Result<Self, StoreError> {
-        let ends = shared.get(LOG_ENDS)?;
-        let (next, looked_to) = match ends.as_deref() {
-            None => (1, 0),
-            Some(body) => body
-                .split_first_chunk()
-                .and_then(|(next, rest)| Some((u64::from_be_bytes(*next), u64::from_be_bytes(rest.try_into().ok()?))))
-                .ok_or_else(|| damaged(LOG_ENDS, "it is no pair of positions"))?,
-        };
+        let ends = shared.get(LOG_ENDS)?.map(|body| LogEnds::decode(&body)).transpose()?;
+        let LogEnds { next, pruned, pruned_logged } = ends.unwrap_or_default();
         let last_id = |kind| {
             let last = shared.scan_raw(&all_of(kind), Direction::Backward, 1)?.pop();
             Ok::<_, StoreError>(last.and_then(|(key, _)| chunk_id(&key)).unwrap_or(0))
         };
         let next_chunk = last_id(CHUNK)?.max(last_id(FREE)?) + 1;
-        let next_position = end_of_log(&shared)?.max(Position(next));
+        let (end, log_bytes) = end_of_log(&shared)?;
+        let next_position = end.max(next);
         let progress = Progress::load(&shared)?;
-        let pruner = Pruner::load(&shared, Position(looked_to))?;
-        shared.pruned.store(looked_to, SeqCst);
+        let pruner = Pruner::load(&shared, pruned, pruned_logged)?;
+        shared.pruned.tell(pruned, pruned_logged);
+        shared.upcoming.send_replace(waiting::upcoming(&shared)?);
         Ok(Self {
+            next_scheduled: schedule::next(&shared)?,
             applier: Applier::new(shared.clone()),
             progress,
             pruner,
+            retaining: None,
             version: 0,
             next_position,
+            log_bytes,
             next_chunk,
             shared,
         })
@@ -119,6 +146,7 @@ impl CommitCore {
             // Nothing was handed to the engine yet, but what is known in memory may be half of the truth.
             Err(panic) => return refuse(self.stop(panicked(&*panic))),
         };
+        let waiting_changed = schedule::changes_in(&group.batch);
         if let Err(error) = self.carry_out(group) {
             for answer in &mut answers {
                 if answer.is_ok() {
@@ -130,6 +158,9 @@ impl CommitCore {
         answers.iter_mut().flatten().for_each(|receipt| receipt.group = accepted);
         // Before anybody is answered, so that who has committed finds its events in the log.
         self.ring();
+        if waiting_changed {
+            self.ring_upcoming();
+        }
         answers
     }
 
@@ -142,6 +173,14 @@ impl CommitCore {
                 *delivered = last.max(*delivered);
                 risen
             });
+        }
+    }
+
+    /// Says what is due next, after a commit that may have changed it.
+    fn ring_upcoming(&mut self) {
+        // Who cannot read it is told so by whatever it asks next.
+        if let Ok(upcoming) = waiting::upcoming(&self.shared) {
+            self.shared.upcoming.send_if_modified(|known| std::mem::replace(known, upcoming) != upcoming);
         }
     }
 
@@ -211,13 +250,14 @@ impl CommitCore {
     }
 
     fn group(&self) -> Group {
-        Group::new(self.shared.limits, self.version, self.next_position)
+        Group::new(self.shared.limits, self.version, self.next_position, self.log_bytes)
     }
 
     fn prepare(&mut self, requests: Vec<Request>) -> (Group, Vec<Answer>) {
         self.shared.forget_writes();
         let mut group = self.group();
         let before = self.next_position;
+        let scheduled_before = self.next_scheduled;
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
             let durability = request.commit.durability;
@@ -228,6 +268,9 @@ impl CommitCore {
             answers.push(answer);
         }
         group.version = self.version;
+        if self.next_scheduled > scheduled_before {
+            group.put(NEXT_SCHEDULED.to_vec(), &self.next_scheduled.to_be_bytes());
+        }
         let mut log_bytes = 0;
         let mut written = Vec::new();
         for Packed { first, body, known } in group.packer.finish() {
@@ -235,32 +278,33 @@ impl CommitCore {
             group.put(pack_key(first), &body);
             written.extend(known);
         }
+        self.log_bytes = group.packer.written();
         for listener in std::mem::take(&mut group.moved) {
             if let Some((key, body)) = self.progress.encoded(&listener) {
                 group.put(key, &body);
             }
         }
         let room = self.shared.limits.group_bytes.saturating_sub(group.bytes);
-        let low = self.progress.low().map_or(before, |low| low.min(before));
-        let removal = self.pruner.step(&self.shared, low, room.min(PRUNE_STEP.max(2 * log_bytes)));
-        self.shared.pruned.store(self.pruner.looked_to.0, SeqCst);
+        let removal = self.let_go(before, room.min(PRUNE_STEP.max(2 * log_bytes)));
         written.into_iter().for_each(|pack| self.pruner.written(pack));
-        group.more = removal.more;
+        group.more = removal.more || !removal.freed.is_empty();
         group.bytes += removal.bytes;
         group.batch.extend(removal.keys.into_iter().map(|key| (key, None)));
         for chunks in removal.freed {
             self.free(&mut group, chunks);
         }
         if removal.looked {
-            let ends = [self.next_position.0.to_be_bytes(), self.pruner.looked_to.0.to_be_bytes()].concat();
-            group.put(LOG_ENDS.to_vec(), &ends);
+            let (pruned, pruned_logged) = (self.pruner.looked_to(), self.pruner.looked_to_logged());
+            let ends = LogEnds { next: self.next_position, pruned, pruned_logged };
+            group.put(LOG_ENDS.to_vec(), &ends.encode());
         }
         (group, answers)
     }
 
     /// Adds a request to the group, or refuses it without a trace.
     fn admit(&mut self, group: &mut Group, request: Request) -> Answer {
-        let Request { changes, reads, commit: CommitRequest { events, settlements, .. } } = request;
+        let Request { changes, reads, scheduled, unscheduled, commit: CommitRequest { events, settlements, .. } } =
+            request;
         self.shared.recent.lock().check(&reads).map_err(|conflict| self.shared.conflict(conflict))?;
         let rows =
             changes.into_iter().map(|(key, change)| self.row(group, key, change)).collect::<Result<Vec<_>, Error>>()?;
@@ -268,34 +312,35 @@ impl CommitCore {
             Refused::Settled(error) => Error::from(error),
             Refused::Encoding(error) => Error::from(error),
         })?;
-        let parked = steps
-            .parked_keys()
-            .map(|key| Ok((key.clone(), self.old_pieces(group, key)?)))
+        let old_pieces = steps
+            .large_keys()
+            .map(|key| self.old_pieces(group, &key).map(|old| (key, old)))
             .collect::<Result<BTreeMap<_, _>, StoreError>>()?;
-        let encoded: Vec<_> = events
-            .iter()
-            .map(|envelope| {
-                let mut encoded = Vec::with_capacity(envelope.weight() + 32);
-                envelope.encode(&mut encoded);
-                (encoded, envelope.header.logged)
-            })
-            .collect();
+        let leaving = self.leaving(group, &unscheduled)?;
+        let encoded: Vec<(Vec<u8>, Stay)> =
+            events.iter().map(|envelope| (encode(envelope), Stay::of(envelope))).collect();
+        let scheduled: Vec<_> =
+            scheduled.iter().map(|envelope| (&envelope.header.metadata, encode(envelope))).collect();
         let limits = &self.shared.limits;
         let small = |len: usize| if len > limits.chunk_bytes { Chunks::BYTES } else { len };
         let bytes: usize = rows
             .iter()
             .map(|row| limits.cost(row.key.len() + row.value.as_ref().map_or(0, |value| small(value.len()))))
             .chain(encoded.iter().map(|(encoded, _)| small(encoded.len())))
+            // Beside each stands where it is found by its id.
+            .chain(scheduled.iter().map(|(_, encoded)| limits.cost(small(encoded.len())) + limits.cost(0)))
+            .chain(leaving.iter().map(|_| 2 * limits.cost(0)))
             .sum();
         if bytes > limits.unit_bytes {
-            let entries = rows.len() + encoded.len();
+            let entries = rows.len() + encoded.len() + scheduled.len() + leaving.len();
             return Err(UnitError::TooManyWrites { entries, bytes, limit: limits.unit_bytes }.into());
         }
 
         // From here on it is accepted.
-        if !rows.is_empty() {
+        if !rows.is_empty() || !leaving.is_empty() {
             self.version += 1;
-            self.shared.recent.lock().record(self.version, rows.iter().map(|row| &row.key[..]));
+            let keys = rows.iter().map(|row| &row.key[..]).chain(leaving.iter().map(Leaving::id_key));
+            self.shared.recent.lock().record(self.version, keys);
         }
         for row in rows {
             self.write_row(group, row);
@@ -309,10 +354,16 @@ impl CommitCore {
             }
         }
         for (key, value) in writes.large {
-            let old = parked.get(&key).copied().flatten();
+            let old = old_pieces.get(&key).copied().flatten();
             self.write(group, Write { key, value, old });
         }
-        let positions = encoded.into_iter().map(|(encoded, logged)| self.append(group, &encoded, logged)).collect();
+        for one in leaving {
+            self.take_out(group, one);
+        }
+        for (metadata, encoded) in scheduled {
+            self.schedule(group, metadata, encoded);
+        }
+        let positions = encoded.into_iter().map(|(encoded, stay)| self.append(group, &encoded, stay)).collect();
         Ok(Receipt { positions, ..Receipt::default() })
     }
 
@@ -411,13 +462,13 @@ impl CommitCore {
         }
     }
 
-    fn append(&mut self, group: &mut Group, encoded: &[u8], logged: bool) -> Position {
+    fn append(&mut self, group: &mut Group, encoded: &[u8], stay: Stay) -> Position {
         let position = if fits_inline(encoded.len(), self.shared.limits.chunk_bytes) {
             group.bytes += encoded.len();
-            group.packer.inline(encoded, logged)
+            group.packer.inline(encoded, stay)
         } else {
             let chunks = self.cut(group, encoded);
-            group.packer.chunked(chunks, logged)
+            group.packer.chunked(chunks, stay)
         };
         self.next_position = position.next();
         position

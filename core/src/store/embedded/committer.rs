@@ -31,20 +31,22 @@ struct Line {
     ended: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are commits")]
 enum Job {
     Commit { request: Request, bytes: usize, reply: oneshot::Sender<Answer>, _room: Option<OwnedSemaphorePermit> },
     Forget { listener: String, reply: oneshot::Sender<Result<(), StoreError>> },
-    Close { reply: oneshot::Sender<Result<(), StoreError>> },
+    Close { is_clean: bool, reply: oneshot::Sender<Result<(), StoreError>> },
     Turn(Task),
 }
 
 /// What the committer does next.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Next {
     /// Nothing came for so long that what is not synced must be.
     Lingered,
     Group(Vec<(Request, oneshot::Sender<Answer>)>),
     Job(Job),
-    /// Nothing waits.
+    /// Nothing waits, or nothing came for long.
     Idle,
     Ended,
 }
@@ -106,10 +108,10 @@ impl Queue {
         self.send(Job::Turn(task));
     }
 
-    /// Commits what is queued and closes the store.
-    pub(super) async fn close(&self) -> Result<(), StoreError> {
+    /// Commits what is queued and closes the store, marked as closed in good order if `is_clean`.
+    pub(super) async fn close(&self, is_clean: bool) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Job::Close { reply });
+        self.send(Job::Close { is_clean, reply });
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -140,6 +142,8 @@ impl Queue {
                 Wait::No => return Next::Idle,
                 Wait::Unsynced if self.bell.wait_for(&mut line, LINGER).timed_out() => return Next::Lingered,
                 Wait::Unsynced => {}
+                Wait::Aging if self.bell.wait_for(&mut line, limits.aging).timed_out() => return Next::Idle,
+                Wait::Aging => {}
                 Wait::Long => self.bell.wait(&mut line),
             }
         }
@@ -168,6 +172,8 @@ enum Wait {
     No,
     /// As long as what is not synced may stay so.
     Unsynced,
+    /// Until it is time to look again what has become of age.
+    Aging,
     Long,
 }
 
@@ -207,8 +213,9 @@ fn run(mut core: CommitCore, Gone { queue, shared }: &Gone) {
     loop {
         let wait = match more {
             true => Wait::No,
-            false if core.is_synced() => Wait::Long,
-            false => Wait::Unsynced,
+            false if !core.is_synced() => Wait::Unsynced,
+            false if core.awaits_age() => Wait::Aging,
+            false => Wait::Long,
         };
         match queue.next(wait) {
             Next::Idle => more = core.prune(),
@@ -231,8 +238,8 @@ fn run(mut core: CommitCore, Gone { queue, shared }: &Gone) {
                 task(&mut core);
                 more = true;
             }
-            Next::Job(Job::Close { reply }) => {
-                let closed = core.mark(true);
+            Next::Job(Job::Close { is_clean, reply }) => {
+                let closed = core.mark(is_clean);
                 shared.give_up();
                 let _ = reply.send(closed);
                 return;

@@ -30,8 +30,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// A group whose first event will stand at `next`.
-    pub(super) fn new(limits: Limits, version: Version, next: Position) -> Self {
+    /// A group whose first event will stand at `next`, behind `written` bytes of the log.
+    pub(super) fn new(limits: Limits, version: Version, next: Position, written: u64) -> Self {
         Self {
             limits,
             version,
@@ -39,7 +39,7 @@ impl Group {
             pieces: BTreeMap::new(),
             large: Vec::new(),
             bytes: 0,
-            packer: Packer::new(next, limits.pack_bytes),
+            packer: Packer::new(next, limits.pack_bytes, written),
             moved: BTreeSet::new(),
             durability: Durability::Buffered,
             more: false,

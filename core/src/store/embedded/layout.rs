@@ -5,9 +5,12 @@
 
 use std::ops::Range;
 
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::key::readable;
-use crate::store::Position;
+use crate::store::{Due, Position};
 
 /// Single values of the store itself.
 pub(super) const META: u8 = b'm';
@@ -29,18 +32,32 @@ pub(super) const REDELIVERY: u8 = b'd';
 pub(super) const PARKED: u8 = b'p';
 /// Deliveries that may take the process with them: listener, position.
 pub(super) const SUSPECT: u8 = b's';
+/// What is known of listeners beside their cursors, by listener.
+pub(super) const LISTENER: u8 = b'n';
+/// Deliveries given up for good: listener, position.
+pub(super) const GIVEN_UP: u8 = b'g';
+/// Events that were published for later: due time, order.
+pub(super) const SCHEDULED: u8 = b'w';
+/// Where a scheduled event stands, by its id.
+pub(super) const SCHEDULED_ID: u8 = b'i';
+/// Ids that are remembered: scope, id.
+pub(super) const REMEMBERED: u8 = b'o';
+/// When a remembered id is free again: time, scope, id.
+pub(super) const EXPIRY: u8 = b'e';
 
 /// Whether the store was closed in good order.
 pub(super) const CLEAN: &[u8] = b"mclean";
-/// The log's next position, and how far it was pruned.
+/// The log's next position, and how far it was pruned: [`LogEnds`].
 pub(super) const LOG_ENDS: &[u8] = b"mlog";
+/// The order of the next scheduled event.
+pub(super) const NEXT_SCHEDULED: &[u8] = b"mscheduled";
 
 /// Where the store moved to: whoever opens it is to open that instead.
 pub(super) const MOVED: &[u8] = b"mmoved";
 /// The number of the journal's last record that the engine has.
 pub(super) const ABSORBED: &[u8] = b"mjournal";
 
-/// No UTF-8 text holds this byte, so it ends a listener's id within a key.
+/// No UTF-8 text holds this byte, so it ends a listener's id, or a scope, within a key.
 const END_OF_ID: u8 = 0xff;
 
 /// The key of a row.
@@ -66,6 +83,31 @@ pub(super) fn rows_of(table: u32) -> Range<Vec<u8>> {
         None => vec![ROW + 1],
     };
     row_key(table, &[])..end
+}
+
+/// The ends of the log, as they stand under [`LOG_ENDS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct LogEnds {
+    /// The next position.
+    pub(super) next: Position,
+    /// Up to where it was pruned of what is not kept for later listeners; and of what is.
+    pub(super) pruned: Position,
+    pub(super) pruned_logged: Position,
+}
+
+impl LogEnds {
+    pub(super) fn encode(self) -> Vec<u8> {
+        [self.next, self.pruned, self.pruned_logged].map(|position| position.0.to_be_bytes()).concat()
+    }
+
+    pub(super) fn decode(body: &[u8]) -> Result<Self, StoreError> {
+        let numbers: Vec<Position> =
+            body.chunks(8).filter_map(|number| Some(Position(u64::from_be_bytes(number.try_into().ok()?)))).collect();
+        match numbers[..] {
+            [next, pruned, pruned_logged] if body.len() == 24 => Ok(Self { next, pruned, pruned_logged }),
+            _ => Err(damaged(LOG_ENDS, "it is no three positions")),
+        }
+    }
 }
 
 /// Everything of one kind.
@@ -138,6 +180,59 @@ pub(super) fn delivery_of(key: &[u8]) -> Result<(String, Position), StoreError> 
         (end == END_OF_ID).then_some((listener, Position(u64::from_be_bytes(*position))))
     };
     split().ok_or_else(|| damaged(key, "its key is no delivery"))
+}
+
+/// The key of a scheduled event.
+pub(super) fn scheduled_key(due: Due) -> Vec<u8> {
+    [&[SCHEDULED][..], &encode_due(due)].concat()
+}
+
+/// The place of a scheduled event's key.
+pub(super) fn scheduled_at(key: &[u8]) -> Result<Due, StoreError> {
+    key.get(1..).and_then(decode_due).ok_or_else(|| damaged(key, "its key is no due time"))
+}
+
+/// The key that says where the scheduled event with this id stands.
+pub(super) fn scheduled_id_key(event: Uuid) -> Vec<u8> {
+    [&[SCHEDULED_ID][..], event.as_bytes()].concat()
+}
+
+/// A due time in 16 bytes that sort.
+pub(super) fn encode_due(due: Due) -> [u8; 16] {
+    (u128::from(due.time.0) << 64 | u128::from(due.order)).to_be_bytes()
+}
+
+/// Reads what [`encode_due`] wrote.
+pub(super) fn decode_due(bytes: &[u8]) -> Option<Due> {
+    let both = u128::from_be_bytes(bytes.try_into().ok()?);
+    Some(Due { time: Timestamp((both >> 64) as u64), order: both as u64 })
+}
+
+/// The key of a remembered id.
+pub(super) fn remembered_key(scope: &str, id: &[u8]) -> Vec<u8> {
+    [&[REMEMBERED], scope.as_bytes(), &[END_OF_ID], id].concat()
+}
+
+/// The scope and id of a remembered id's key.
+pub(super) fn remembered_of(key: &[u8]) -> Result<(String, Vec<u8>), StoreError> {
+    let split = || {
+        let rest = key.get(1..)?;
+        let end = rest.iter().position(|byte| *byte == END_OF_ID)?;
+        Some((String::from_utf8(rest[..end].to_vec()).ok()?, rest[end + 1..].to_vec()))
+    };
+    split().ok_or_else(|| damaged(key, "its key is no remembered id"))
+}
+
+/// The key that says when a remembered id, which stands under `remembered`, is free again.
+pub(super) fn expiry_key(until: Timestamp, remembered: &[u8]) -> Vec<u8> {
+    [&[EXPIRY][..], &until.0.to_be_bytes(), remembered.get(1..).unwrap_or_default()].concat()
+}
+
+/// The time of an expiry's key, and the key of the remembered id.
+pub(super) fn expiry_of(key: &[u8]) -> Result<(Timestamp, Vec<u8>), StoreError> {
+    let (until, rest) =
+        key.get(1..).and_then(|rest| rest.split_first_chunk()).ok_or_else(|| damaged(key, "its key is no expiry"))?;
+    Ok((Timestamp(u64::from_be_bytes(*until)), [&[REMEMBERED], rest].concat()))
 }
 
 const INLINE: u8 = 0;
@@ -260,6 +355,12 @@ pub(super) fn describe(key: &[u8]) -> String {
         Some(&REDELIVERY) => "a delivery that waits",
         Some(&PARKED) => "a parked event",
         Some(&SUSPECT) => "a suspected delivery",
+        Some(&LISTENER) => "what is known of a listener",
+        Some(&GIVEN_UP) => "a delivery that was given up",
+        Some(&SCHEDULED) => "a scheduled event",
+        Some(&SCHEDULED_ID) => "the place of a scheduled event",
+        Some(&REMEMBERED) => "a remembered id",
+        Some(&EXPIRY) => "the expiry of a remembered id",
         _ => "a record",
     };
     format!("{kind} (key {})", readable(key))
@@ -291,6 +392,19 @@ mod tests {
         assert!(!range.contains(&delivery_key(PARKED, "ab", Position(1))));
         assert!(!range.contains(&delivery_key(PARKED, "a\u{0}", Position(1))));
         assert_eq!(delivery_of(&delivery_key(PARKED, "a", Position(9))).expect("whole"), ("a".to_owned(), Position(9)));
+    }
+
+    #[test]
+    fn what_waits_for_a_time_sorts_by_it_and_its_keys_read_back() {
+        let due = |time, order| Due { time: Timestamp(time), order };
+        assert!(scheduled_key(due(1, u64::MAX)) < scheduled_key(due(2, 0)));
+        assert!(scheduled_key(due(2, 1)) < scheduled_key(due(2, 2)));
+        assert_eq!(scheduled_at(&scheduled_key(due(7, 9))).expect("whole"), due(7, 9));
+        assert_eq!(due(1, u64::MAX).next(), due(2, 0));
+        let key = remembered_key("inbox:bank", &[0, 0xff, 1]);
+        assert_eq!(remembered_of(&key).expect("whole"), ("inbox:bank".to_owned(), vec![0, 0xff, 1]));
+        assert!(expiry_key(Timestamp(1), &key) < expiry_key(Timestamp(2), &remembered_key("a", b"")));
+        assert_eq!(expiry_of(&expiry_key(Timestamp(5), &key)).expect("whole"), (Timestamp(5), key));
     }
 
     #[test]

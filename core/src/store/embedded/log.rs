@@ -10,10 +10,13 @@ use uuid::Uuid;
 use super::layout::{Chunks, LOG, all_of, chunk_key, damaged, pack_first, pack_key, unframe_inline};
 use super::prune::Known;
 use super::shared::Shared;
+use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::event::Envelope;
 use crate::store::{Direction, LogEvent, Position};
 
+/// What a pack begins with: flags, when its newest event was published, how many bytes of the log were written before it.
+const HEAD: usize = 1 + 8 + 8;
 const HAS_LOGGED: u8 = 1;
 const INLINE: u8 = 0;
 const CHUNKED: u8 = 1;
@@ -30,7 +33,11 @@ pub(super) struct Packer {
     first: Position,
     next: Position,
     body: Vec<u8>,
-    has_large: bool,
+    newest: Timestamp,
+    /// How many bytes of the log were written before this pack.
+    before: u64,
+    /// How many bytes its large events take.
+    large: u64,
     done: Vec<Packed>,
 }
 
@@ -44,37 +51,44 @@ pub(super) struct Packed {
 }
 
 impl Packer {
-    /// Packs of about `max_bytes`, the first event at `first`.
-    pub(super) fn new(first: Position, max_bytes: usize) -> Self {
-        Self { max_bytes, first, next: first, body: vec![0], has_large: false, done: Vec::new() }
+    /// Packs of about `max_bytes`, the first event at `first`, behind `before` bytes that were ever written.
+    pub(super) fn new(first: Position, max_bytes: usize, before: u64) -> Self {
+        let (body, newest) = (vec![0; HEAD], Timestamp(0));
+        Self { max_bytes, first, next: first, body, newest, before, large: 0, done: Vec::new() }
     }
 
     /// Appends an event that lies in the pack itself.
-    pub(super) fn inline(&mut self, encoded: &[u8], logged: bool) -> Position {
+    pub(super) fn inline(&mut self, encoded: &[u8], stay: Stay) -> Position {
         let len = u32::try_from(encoded.len()).unwrap_or(u32::MAX).to_be_bytes();
-        self.entry(&[&[INLINE], &len, encoded], logged)
+        self.entry(&[&[INLINE], &len, encoded], stay)
     }
 
     /// Appends an event that lies in pieces.
-    pub(super) fn chunked(&mut self, chunks: Chunks, logged: bool) -> Position {
-        let at = self.entry(&[&[CHUNKED], &chunks.encode()], logged);
-        self.has_large = true;
+    pub(super) fn chunked(&mut self, chunks: Chunks, stay: Stay) -> Position {
+        let at = self.entry(&[&[CHUNKED], &chunks.encode()], stay);
+        self.large += chunks.len;
         at
     }
 
     /// Appends the tombstone of an event that had this id.
     pub(super) fn erased(&mut self, id: Uuid) -> Position {
-        self.entry(&[&[ERASED], id.as_bytes()], false)
+        self.entry(&[&[ERASED], id.as_bytes()], Stay::default())
     }
 
-    fn entry(&mut self, parts: &[&[u8]], logged: bool) -> Position {
+    /// How many bytes of the log were written once all of this is.
+    pub(super) fn written(&self) -> u64 {
+        self.before
+    }
+
+    fn entry(&mut self, parts: &[&[u8]], stay: Stay) -> Position {
         let len: usize = parts.iter().map(|part| part.len()).sum();
         if self.next > self.first && self.body.len() + len > self.max_bytes {
             self.finish_pack();
         }
-        if logged {
+        if stay.logged {
             self.body[0] |= HAS_LOGGED;
         }
+        self.newest = self.newest.max(stay.time);
         for part in parts {
             self.body.extend_from_slice(part);
         }
@@ -84,10 +98,14 @@ impl Packer {
     }
 
     fn finish_pack(&mut self) {
-        let body = std::mem::replace(&mut self.body, vec![0]);
+        let mut body = std::mem::replace(&mut self.body, vec![0; HEAD]);
         let (first, end) = (self.first, self.next);
-        let known = Known { first, end, has_logged: body[0] & HAS_LOGGED != 0, bytes: body.len() };
-        let known = (!std::mem::take(&mut self.has_large)).then_some(known);
+        let (newest, before) = (std::mem::take(&mut self.newest), self.before);
+        body[1..9].copy_from_slice(&newest.0.to_be_bytes());
+        body[9..HEAD].copy_from_slice(&before.to_be_bytes());
+        let known = Known { first, end, has_logged: body[0] & HAS_LOGGED != 0, bytes: body.len(), newest, before };
+        self.before += body.len() as u64 + self.large;
+        let known = (std::mem::take(&mut self.large) == 0).then_some(known);
         self.done.push(Packed { first, body, known });
         self.first = end;
     }
@@ -101,6 +119,21 @@ impl Packer {
     }
 }
 
+/// What decides how long an event stays in the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Stay {
+    /// Kept for later listeners.
+    pub(super) logged: bool,
+    /// When it was published.
+    pub(super) time: Timestamp,
+}
+
+impl Stay {
+    pub(super) fn of(envelope: &Envelope) -> Self {
+        Self { logged: envelope.header.logged, time: envelope.header.metadata.time }
+    }
+}
+
 /// Whether an event of this encoded size lies in the pack itself.
 pub(super) fn fits_inline(encoded: usize, max_bytes: usize) -> bool {
     encoded + PER_ENTRY < max_bytes
@@ -111,7 +144,9 @@ pub(super) fn fits_inline(encoded: usize, max_bytes: usize) -> bool {
 pub(super) struct Pack {
     key: Vec<u8>,
     pub(super) first: Position,
-    pub(super) has_logged: bool,
+    has_logged: bool,
+    newest: Timestamp,
+    before: u64,
     body: Vec<u8>,
     entries: Vec<Entry>,
 }
@@ -129,8 +164,13 @@ impl Pack {
     pub(super) fn decode(key: Vec<u8>, value: Vec<u8>) -> Result<Self, StoreError> {
         let first = pack_first(&key)?;
         let body = unframe_inline(&key, value)?;
+        let ends_early = || damaged(&key, "it ends early");
+        let (flags, rest) = body.split_first().ok_or_else(ends_early)?;
+        let (newest, rest) = rest.split_first_chunk().ok_or_else(ends_early)?;
+        let before = u64::from_be_bytes(*rest.first_chunk().ok_or_else(ends_early)?);
+        let (has_logged, newest) = (flags & HAS_LOGGED != 0, Timestamp(u64::from_be_bytes(*newest)));
         let mut entries = Vec::new();
-        let mut at = 1;
+        let mut at = HEAD;
         while at < body.len() {
             let rest = body.get(at + 1..).unwrap_or_default();
             let entry = match body[at] {
@@ -150,12 +190,21 @@ impl Pack {
             };
             entries.push(entry);
         }
-        match body.first() {
-            Some(flags) if !entries.is_empty() => {
-                Ok(Self { key, first, has_logged: flags & HAS_LOGGED != 0, body, entries })
-            }
-            _ => Err(damaged(&key, "it holds no event")),
+        if entries.is_empty() {
+            return Err(damaged(&key, "it holds no event"));
         }
+        Ok(Self { key, first, has_logged, newest, before, body, entries })
+    }
+
+    /// What pruning has to know of it.
+    pub(super) fn known(&self) -> Known {
+        let (first, end, bytes) = (self.first, self.end(), self.body.len());
+        Known { first, end, has_logged: self.has_logged, bytes, newest: self.newest, before: self.before }
+    }
+
+    /// How many bytes of the log were written up to its end.
+    fn written(&self) -> u64 {
+        self.before + self.body.len() as u64 + self.chunks().map(|chunks| chunks.len).sum::<u64>()
     }
 
     /// The position after its last event.
@@ -175,11 +224,6 @@ impl Pack {
     fn stands(&self, shared: &Shared) -> Result<bool, StoreError> {
         let now = shared.get_raw(&self.key)?.map(|value| unframe_inline(&self.key, value)).transpose()?;
         Ok(now.is_some_and(|now| now == self.body))
-    }
-
-    /// How many bytes its row holds.
-    pub(super) fn bytes(&self) -> usize {
-        self.body.len()
     }
 
     /// Where its row stands.
@@ -218,7 +262,7 @@ impl Pack {
     /// Its row's body with a tombstone at `index`, and where the pieces of what stood there are.
     pub(super) fn without(&self, index: usize, shared: &Shared) -> Result<(Vec<u8>, Option<Chunks>), StoreError> {
         let id = self.id(index, shared)?.ok_or_else(|| damaged(&self.key, "a piece of an event is missing"))?;
-        let mut body = vec![self.body[0]];
+        let mut body = self.body[..HEAD].to_vec();
         let mut pieces = None;
         for (at, entry) in self.entries.iter().enumerate() {
             match entry {
@@ -383,8 +427,22 @@ pub(super) fn scan_packs(
     rows.into_iter().map(|(key, value)| Pack::decode(key, value)).collect()
 }
 
-/// The position after the last stored event; the first there is if there is none.
-pub(super) fn end_of_log(shared: &Shared) -> Result<Position, StoreError> {
+/// As [`scan_packs`], with the pack that begins before `from` and holds it.
+pub(super) fn packs_from(
+    shared: &Shared,
+    from: Position,
+    before: Position,
+    limit: usize,
+) -> Result<Vec<Pack>, StoreError> {
+    let mut packs: Vec<Pack> = pack_around(shared, from)?.into_iter().collect();
+    let next = packs.first().map_or(from, Pack::end);
+    packs.extend(scan_packs(shared, next, before, limit)?);
+    Ok(packs)
+}
+
+/// The position after the last stored event, or the first there is if there is none; and how many bytes of the log were written.
+pub(super) fn end_of_log(shared: &Shared) -> Result<(Position, u64), StoreError> {
     let last = shared.scan_raw(&all_of(LOG), Direction::Backward, 1)?.pop();
-    Ok(last.map(|(key, value)| Pack::decode(key, value)).transpose()?.map_or(Position(1), |pack| pack.end()))
+    let last = last.map(|(key, value)| Pack::decode(key, value)).transpose()?;
+    Ok(last.map_or((Position(1), 0), |pack| (pack.end(), pack.written())))
 }

@@ -6,13 +6,15 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `unit`, `overlay`, `read_set` | a unit of work: its own writes, what it read |
-//! | `commit`, `group`, `recent`, `progress`, `prune` | the logic of a group: validation, settlements, removal of what nobody is owed |
+//! | `unit`, `overlay`, `schedule`, `read_set` | a unit of work: its own writes, what it read |
+//! | `commit`, `group`, `recent`, `progress`, `prune` | the logic of a group: validation, settlements, removal of what retention lets go of |
 //! | `apply` | handing a group to the engine |
 //! | `journal`, `journaled` | an engine behind a journal, where a sync is cheaper than the engine's own |
 //! | `committer` | the thread that commits, and its queue |
-//! | `log`, `record`, `catalogue`, `layout` | what stands on disk |
+//! | `log`, `waiting`, `record`, `catalogue`, `layout` | what stands on disk |
 //! | [`verify`], [`copy`], [`stream`] | operating it: is it whole; backup and move; export and import |
+
+use std::time::Duration;
 
 mod apply;
 mod catalogue;
@@ -31,15 +33,17 @@ mod prune;
 mod read_set;
 mod recent;
 mod record;
+mod schedule;
 mod shared;
 mod store;
 pub mod stream;
 mod unit;
 pub mod verify;
+mod waiting;
 
 pub use engine::{Batch, Engine};
 pub use journaled::Journaled;
-pub use store::{Embedded, EmbeddedStore};
+pub use store::{Embedded, EmbeddedStore, Expired};
 
 /// Sizes an embedded store works with. They may differ from one opening to the next: what is stored says its own sizes.
 ///
@@ -66,6 +70,8 @@ pub struct Limits {
     pub queue_units: usize,
     /// How many bytes of recent write sets are kept to validate reads against; 16 MiB.
     pub recent_bytes: usize,
+    /// How often a store that nothing is committed to looks whether something in its log has become of age; a minute.
+    pub aging: Duration,
 }
 
 impl Default for Limits {
@@ -79,6 +85,7 @@ impl Default for Limits {
             unit_bytes: 512 * 1024,
             queue_units: 1024,
             recent_bytes: 16 * 1024 * 1024,
+            aging: Duration::from_secs(60),
         }
     }
 }

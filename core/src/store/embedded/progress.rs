@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::layout::{
-    CURSOR, PARKED, REDELIVERY, SUSPECT, all_of, damaged, deliveries_of, delivery_key, delivery_of, name_of, named,
+    CURSOR, GIVEN_UP, LISTENER, PARKED, REDELIVERY, SUSPECT, all_of, damaged, deliveries_of, delivery_key, delivery_of,
+    name_of, named,
 };
 use super::record;
 use super::shared::Shared;
 use crate::error::{StoreError, UnitError};
-use crate::store::{Cursor, CursorChange, Direction, Parked, Position, Settlement, Suspect};
+use crate::store::{Cursor, CursorChange, Direction, GivenUp, Parked, Position, Settlement, Suspect};
 
 /// What durable listeners have settled.
 #[derive(Debug, Default)]
@@ -24,6 +25,10 @@ pub(super) struct Progress {
     /// The parked events that are stored, by key, with the order they were parked in.
     parked: BTreeMap<Vec<u8>, u64>,
     next_parked: u64,
+    /// The keys of the deliveries given up for good that are stored.
+    given_up: BTreeSet<Vec<u8>>,
+    /// The listeners of which more is known than their cursor.
+    described: BTreeSet<Arc<str>>,
 }
 
 /// What one request changes, before it is known whether it is accepted.
@@ -35,12 +40,17 @@ pub(super) struct Steps {
     /// Parked events with their order.
     parked: BTreeMap<Vec<u8>, Option<(u64, Vec<u8>)>>,
     next_parked: u64,
+    /// Deliveries given up for good.
+    given_up: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// What is known of listeners.
+    described: BTreeMap<Arc<str>, Vec<u8>>,
 }
 
 impl Steps {
-    /// The keys of the parked events it touches, which may be large.
-    pub(super) fn parked_keys(&self) -> impl Iterator<Item = &Vec<u8>> {
-        self.parked.keys()
+    /// The keys of the values it touches that may be large.
+    pub(super) fn large_keys(&self) -> impl Iterator<Item = Vec<u8>> {
+        let described = self.described.keys().map(|listener| named(LISTENER, listener));
+        self.parked.keys().chain(self.given_up.keys()).cloned().chain(described)
     }
 }
 
@@ -69,6 +79,12 @@ impl Progress {
             let order = record::parked_order(&key, &value)?;
             progress.next_parked = progress.next_parked.max(order + 1);
             progress.parked.insert(key, order);
+        }
+        // Opened in pages: what they say is not kept.
+        progress.given_up =
+            shared.scan_raw(&all_of(GIVEN_UP), Direction::Forward, usize::MAX)?.into_iter().map(first).collect();
+        for (key, _) in shared.scan_raw(&all_of(LISTENER), Direction::Forward, usize::MAX)? {
+            progress.described.insert(Arc::from(name_of(&key)?));
         }
         Ok(progress)
     }
@@ -106,16 +122,25 @@ impl Progress {
                     steps.cursors.insert(listener.clone(), Cursor::at(from.0).unasked_below(unasked_below.0));
                 }
             }
+            CursorChange::Takes(takes) => {
+                if let Some(cursor) = self.cursor(steps, listener) {
+                    *cursor = std::mem::take(cursor).taking(takes.clone());
+                }
+            }
             CursorChange::Reset { from, unasked_below } => {
                 let parked = self.parked.range(deliveries_of(PARKED, listener)).map(|(key, _)| delivery_of(key));
                 let parked = parked.collect::<Result<Vec<_>, _>>().map_err(Refused::Encoding)?;
                 if let Some(cursor) = self.cursor(steps, listener) {
-                    *cursor = Cursor::at(from.0).unasked_below(unasked_below.0);
+                    let takes = Arc::new(cursor.takes().anew());
+                    *cursor = Cursor::at(from.0).unasked_below(unasked_below.0).taking(takes);
                     for (_, Position(at)) in parked {
                         cursor.settle(at..at + 1);
                     }
                     let waiting = self.waiting.range(deliveries_of(REDELIVERY, listener));
                     steps.waiting.extend(waiting.map(|key| (key.clone(), None)));
+                    // It is owed again what it gave up.
+                    let again = delivery_key(GIVEN_UP, listener, *from)..deliveries_of(GIVEN_UP, listener).end;
+                    steps.given_up.extend(self.given_up.range(again).map(|key| (key.clone(), None)));
                 }
             }
             CursorChange::Done { position, covers }
@@ -168,6 +193,44 @@ impl Progress {
                 }
             }
             CursorChange::Cleared { position } => self.drop_waiting(steps, SUSPECT, listener, *position),
+            CursorChange::Describe(record) => {
+                if self.cursor(steps, listener).is_some() {
+                    let value = record::encode_json(record).map_err(Refused::Encoding)?;
+                    steps.described.insert(listener.clone(), value);
+                }
+            }
+            CursorChange::GiveUp { given_up, covers } => {
+                let position = given_up.position;
+                let parked = delivery_key(PARKED, listener, position);
+                let settling = match self.parked_order(steps, &parked) {
+                    Some(_) => CursorChange::Resolved { position },
+                    None => CursorChange::Done { position, covers: covers.clone() },
+                };
+                self.step(steps, listener, &settling)?;
+                self.note_given_up(steps, listener, given_up).map_err(Refused::Encoding)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a delivery that was given up; where too many are kept, the one of the lowest position goes.
+    fn note_given_up(&self, steps: &mut Steps, listener: &str, given_up: &GivenUp) -> Result<(), StoreError> {
+        let value = record::encode_given_up(given_up)?;
+        steps.given_up.insert(delivery_key(GIVEN_UP, listener, given_up.position), Some(value));
+        let range = deliveries_of(GIVEN_UP, listener);
+        let stays = |key: &&Vec<u8>| !steps.given_up.contains_key(*key);
+        let mut stored = self.given_up.range(range.clone()).filter(stays);
+        let mut added = steps.given_up.range(range).filter(|(_, value)| value.is_some()).map(|(key, _)| key);
+        let (first_stored, first_added) = (stored.next().cloned(), added.next().cloned());
+        let kept =
+            usize::from(first_stored.is_some()) + stored.count() + usize::from(first_added.is_some()) + added.count();
+        if kept > GivenUp::MOST {
+            match (first_stored, first_added) {
+                (Some(stored), Some(added)) if added < stored => drop(steps.given_up.remove(&added)),
+                (Some(stored), _) => drop(steps.given_up.insert(stored, None)),
+                (None, Some(added)) => drop(steps.given_up.remove(&added)),
+                (None, None) => {}
+            }
         }
         Ok(())
     }
@@ -220,12 +283,26 @@ impl Progress {
             };
             writes.large.push((key, value.map(|(_, value)| value)));
         }
+        for (key, value) in steps.given_up {
+            match value {
+                Some(_) => self.given_up.insert(key.clone()),
+                None => self.given_up.remove(&key),
+            };
+            writes.large.push((key, value));
+        }
+        for (listener, value) in steps.described {
+            writes.large.push((named(LISTENER, &listener), Some(value)));
+            self.described.insert(listener);
+        }
         writes
     }
 
-    /// The keys of everything kept for `listener`: its parked events, and the rest with the cursor last.
+    /// The keys of everything kept for `listener`: what may be large, and the rest with the cursor last.
     pub(super) fn kept_for(&self, listener: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-        let parked = self.parked.range(deliveries_of(PARKED, listener)).map(|(key, _)| key.clone()).collect();
+        let parked = self.parked.range(deliveries_of(PARKED, listener)).map(|(key, _)| key);
+        let given_up = self.given_up.range(deliveries_of(GIVEN_UP, listener));
+        let mut large: Vec<_> = parked.chain(given_up).cloned().collect();
+        large.extend(self.described.contains(listener).then(|| named(LISTENER, listener)));
         let mut rest: Vec<_> = [REDELIVERY, SUSPECT]
             .into_iter()
             .flat_map(|kind| self.waiting.range(deliveries_of(kind, listener)).cloned())
@@ -233,7 +310,7 @@ impl Progress {
         if self.cursors.contains_key(listener) {
             rest.push(named(CURSOR, listener));
         }
-        (parked, rest)
+        (large, rest)
     }
 
     /// The keys of everything kept for deliveries of the event at `position`, whoever is called with it.
@@ -241,6 +318,7 @@ impl Progress {
         let is_it = |key: &&Vec<u8>| delivery_of(key).is_ok_and(|(_, at)| at == position);
         Kept {
             parked: self.parked.keys().filter(is_it).cloned().collect(),
+            given_up: self.given_up.iter().filter(is_it).cloned().collect(),
             waiting: self.waiting.iter().filter(is_it).cloned().collect(),
         }
     }
@@ -249,6 +327,7 @@ impl Progress {
     /// Answers whose cursor moved.
     pub(super) fn erase(&mut self, position: Position, kept: &Kept, in_log: bool) -> Vec<Arc<str>> {
         self.parked.retain(|key, _| !kept.parked.contains(key));
+        self.given_up.retain(|key| !kept.given_up.contains(key));
         self.waiting.retain(|key| !kept.waiting.contains(key));
         let owed = |cursor: &Cursor| in_log && !cursor.is_done(position.0);
         let moved = self.cursors.iter_mut().filter(|(_, cursor)| owed(cursor));
@@ -262,11 +341,15 @@ impl Progress {
 
     /// Forgets what is kept for `listener`.
     pub(super) fn forget(&mut self, listener: &str) {
-        let (parked, rest) = self.kept_for(listener);
-        self.parked.retain(|key, _| parked.binary_search(key).is_err());
+        let (large, rest) = self.kept_for(listener);
+        for key in &large {
+            self.parked.remove(key);
+            self.given_up.remove(key);
+        }
         for key in &rest {
             self.waiting.remove(key);
         }
+        self.described.remove(listener);
         self.cursors.remove(listener);
     }
 }
@@ -275,6 +358,8 @@ impl Progress {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) parked: Vec<Vec<u8>>,
+    /// Deliveries given up for good.
+    pub(super) given_up: Vec<Vec<u8>>,
     /// Redeliveries and suspects.
     pub(super) waiting: Vec<Vec<u8>>,
 }
@@ -288,9 +373,13 @@ pub(super) enum Refused {
     Encoding(StoreError),
 }
 
+fn first<T, U>((first, _): (T, U)) -> T {
+    first
+}
+
 /// Reads a cursor's row.
 pub(super) fn decode_cursor(key: &[u8], body: &[u8]) -> Result<(String, Cursor), StoreError> {
-    let cursor = Cursor::decode(body).map_err(|_| damaged(key, "it is no list of ranges"))?;
+    let cursor = Cursor::decode(body).map_err(|_| damaged(key, "it is no list of names and ranges"))?;
     Ok((name_of(key)?, cursor))
 }
 

@@ -12,12 +12,13 @@ use tokio::sync::watch;
 use super::Limits;
 use super::catalogue::Catalogue;
 use super::engine::Engine;
-use super::layout::{Chunks, Framed, damaged, split_row_key, unframe};
+use super::layout::{Chunks, Framed, REMEMBERED, SCHEDULED_ID, damaged, split_row_key, unframe};
 use super::read_set::{Readers, Version};
 use super::recent::{Conflict, Recent};
 use crate::error::{Panicked, StoreError, UnitError};
 use crate::key::readable;
-use crate::store::{Direction, Durability, Position, Row};
+use crate::store::retention::Holds;
+use crate::store::{Direction, Durability, Position, Row, Upcoming};
 
 /// The engine, or why there is none any more.
 enum State {
@@ -34,11 +35,34 @@ pub(super) struct Shared {
     pub(super) readers: Arc<Readers>,
     pub(super) versions: Versions,
     pub(super) delivered: watch::Sender<Position>,
-    /// The log position below which events that are not kept may be gone. Raised before they are removed.
-    pub(super) pruned: AtomicU64,
+    /// What is kept until a time, and reaches it first.
+    pub(super) upcoming: watch::Sender<Upcoming>,
+    pub(super) pruned: Pruned,
+    /// Who holds a part of the log.
+    pub(super) holds: Arc<Holds>,
     pub(super) limits: Limits,
     /// Whether one copies it, or an engine follows.
     pub(super) copying: AtomicBool,
+}
+
+/// The log positions below which events may be gone. Raised before they are removed.
+#[derive(Debug, Default)]
+pub(super) struct Pruned {
+    /// Those that are not kept for later listeners.
+    done: AtomicU64,
+    /// Those that are.
+    logged: AtomicU64,
+}
+
+impl Pruned {
+    pub(super) fn tell(&self, done: Position, logged: Position) {
+        self.done.store(done.0, SeqCst);
+        self.logged.store(logged.0, SeqCst);
+    }
+
+    pub(super) fn to(&self, logged: bool) -> Position {
+        Position(if logged { &self.logged } else { &self.done }.load(SeqCst))
+    }
 }
 
 /// How far commits have come.
@@ -101,7 +125,9 @@ impl Shared {
             readers: Arc::default(),
             versions: Versions::default(),
             delivered: watch::Sender::new(Position(0)),
-            pruned: AtomicU64::new(0),
+            upcoming: watch::Sender::new(Upcoming::default()),
+            pruned: Pruned::default(),
+            holds: Arc::default(),
             limits,
             copying: AtomicBool::new(false),
         }
@@ -266,7 +292,11 @@ impl Shared {
                 Some((table, own)) => {
                     format!("row {} of table `{}` was written", readable(own), self.catalogue.name(table))
                 }
-                None => "what it read was written".to_owned(),
+                None => match key.first() {
+                    Some(&SCHEDULED_ID) => "a scheduled event was taken out".to_owned(),
+                    Some(&REMEMBERED) => "an id that it looked up was used".to_owned(),
+                    _ => "what it read was written".to_owned(),
+                },
             },
         };
         UnitError::Conflict { what }

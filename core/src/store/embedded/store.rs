@@ -1,6 +1,9 @@
 //! The store port over any engine.
 
 mod operate;
+mod retain;
+
+pub use retain::Expired;
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -17,15 +20,17 @@ use super::commit::{Answer, CommitCore, Request};
 use super::committer::{self, Queue};
 use super::engine::{Batch, Engine};
 use super::layout::{
-    CLEAN, CURSOR, MOVED, PARKED, REDELIVERY, SUSPECT, TABLE, all_of, damaged, deliveries_of, delivery_key, frame,
+    CLEAN, CURSOR, GIVEN_UP, LISTENER, MOVED, PARKED, REDELIVERY, SUSPECT, TABLE, all_of, damaged, deliveries_of,
+    delivery_key, frame, name_of,
 };
 use super::progress::{decode_cursor, decode_suspect};
 use super::shared::Shared;
 use super::unit::{CommittedRows, EmbeddedUnit};
-use super::{log, record};
+use super::{log, record, waiting};
 use crate::error::StoreError;
 use crate::store::{
-    Cursor, Direction, Durability, LogEvent, Parked, Position, ReadRows, Redelivery, Store, StoreFuture, Suspect, Unit,
+    Cursor, Direction, Due, Durability, GivenUp, ListenerRecord, LogEvent, Parked, Position, ReadRows, Redelivery,
+    Scheduled, Store, StoreFuture, Suspect, Unit, Upcoming,
 };
 
 /// A store over an [`Engine`]. Cheap to clone; the clones are one store.
@@ -38,6 +43,8 @@ pub struct EmbeddedStore {
 
 struct Inner {
     claimed: AtomicBool,
+    /// Whether a bus ever had it: only a bus leaves something that may have been in the midst of it.
+    was_claimed: AtomicBool,
     kind: &'static str,
     shared: Arc<Shared>,
     hand: Hand,
@@ -58,6 +65,13 @@ impl Drop for Inner {
 pub(super) enum Hand {
     Inline(Arc<Mutex<CommitCore>>),
     Thread(Arc<Queue>),
+    /// Nobody: the store is only looked at.
+    Nobody,
+}
+
+/// The error for whoever would change a store that is only looked at.
+pub(super) fn only_looked_at() -> StoreError {
+    StoreError::Unsupported { action: "change what is stored", store: "one that is only looked at" }
 }
 
 impl Hand {
@@ -68,6 +82,7 @@ impl Hand {
                 answer.unwrap_or_else(|| Err(StoreError::Closed.into()))
             }
             Hand::Thread(queue) => queue.commit(request).await,
+            Hand::Nobody => Err(only_looked_at().into()),
         }
     }
 }
@@ -125,7 +140,12 @@ impl EmbeddedStore {
         core.mark(false)?;
         core.ring();
         let hand = hand(core, shared.clone())?;
-        Ok(Self { inner: Arc::new(Inner { claimed: AtomicBool::new(false), kind, shared, hand, was_clean, suspects }) })
+        Ok(Self::new(kind, shared, hand, was_clean, suspects))
+    }
+
+    fn new(kind: &'static str, shared: Arc<Shared>, hand: Hand, was_clean: bool, suspects: Vec<Suspect>) -> Self {
+        let (claimed, was_claimed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { claimed, was_claimed, kind, shared, hand, was_clean, suspects }) }
     }
 
     /// Ends the store as a crash would: nothing more is committed, nothing is marked.
@@ -160,7 +180,9 @@ impl<T: Embedded> Store for T {
     }
 
     fn claim(&self) -> bool {
-        !self.embedded().inner.claimed.swap(true, SeqCst)
+        let inner = &self.embedded().inner;
+        inner.was_claimed.store(true, SeqCst);
+        !inner.claimed.swap(true, SeqCst)
     }
 
     fn release(&self) {
@@ -205,7 +227,7 @@ impl<T: Embedded> Store for T {
     }
 
     fn pruned_to(&self, logged: bool) -> Position {
-        if logged { Position(1) } else { Position(self.embedded().inner.shared.pruned.load(SeqCst)) }
+        self.embedded().inner.shared.pruned.to(logged)
     }
 
     fn cursors(&self) -> StoreFuture<'_, Vec<(String, Cursor)>> {
@@ -243,6 +265,34 @@ impl<T: Embedded> Store for T {
         .boxed()
     }
 
+    fn listener_records(&self) -> StoreFuture<'_, Vec<(String, ListenerRecord)>> {
+        let shared = &self.embedded().inner.shared;
+        async move {
+            let rows = shared.scan(&all_of(LISTENER), Direction::Forward, usize::MAX)?;
+            rows.into_iter().map(|(key, body)| Ok((name_of(&key)?, record::decode_json(&key, &body)?))).collect()
+        }
+        .boxed()
+    }
+
+    fn given_up_from(&self, listener: &str, from: Position, limit: usize) -> StoreFuture<'_, Vec<GivenUp>> {
+        let range = delivery_key(GIVEN_UP, listener, from)..deliveries_of(GIVEN_UP, listener).end;
+        let shared = &self.embedded().inner.shared;
+        async move {
+            let rows = shared.scan(&range, Direction::Forward, limit)?;
+            rows.into_iter().map(|(key, body)| record::decode_given_up(&key, &body)).collect()
+        }
+        .boxed()
+    }
+
+    fn upcoming(&self) -> watch::Receiver<Upcoming> {
+        self.embedded().inner.shared.upcoming.subscribe()
+    }
+
+    fn scheduled(&self, from: Due, max_events: usize, max_bytes: usize) -> StoreFuture<'_, Vec<Scheduled>> {
+        let shared = &self.embedded().inner.shared;
+        async move { waiting::scheduled(shared, from, max_events, max_bytes) }.boxed()
+    }
+
     fn suspects(&self) -> StoreFuture<'_, Vec<Suspect>> {
         let inner = &self.embedded().inner;
         async {
@@ -263,21 +313,28 @@ impl<T: Embedded> Store for T {
             match hand {
                 Hand::Inline(core) => core.lock().forget(&listener),
                 Hand::Thread(queue) => queue.forget(&listener).await,
+                Hand::Nobody => Err(only_looked_at()),
             }
         }
         .boxed()
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {
-        let Inner { shared, hand, .. } = self.embedded().inner.deref();
+        let Inner { shared, hand, was_clean, was_claimed, .. } = self.embedded().inner.deref();
         async move {
+            // Without a bus nothing was taken up that an earlier end has left.
+            let is_clean = *was_clean || was_claimed.load(SeqCst);
             match hand {
                 Hand::Inline(core) => {
-                    let closed = core.lock().mark(true);
+                    let closed = core.lock().mark(is_clean);
                     shared.give_up();
                     closed
                 }
-                Hand::Thread(queue) => queue.close().await,
+                Hand::Thread(queue) => queue.close(is_clean).await,
+                Hand::Nobody => {
+                    shared.give_up();
+                    Ok(())
+                }
             }
         }
         .boxed()

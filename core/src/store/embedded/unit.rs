@@ -7,16 +7,22 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use uuid::Uuid;
 
 use super::commit::Request;
-use super::layout::{after, row_key, rows_of};
+use super::layout::{EXPIRY, after, all_of, expiry_key, expiry_of, remembered_key, row_key, rows_of, scheduled_id_key};
 use super::overlay::Overlay;
 use super::read_set::ReadSet;
+use super::schedule::Schedule;
 use super::shared::Shared;
 use super::store::Hand;
+use super::waiting;
+use crate::clock::Timestamp;
 use crate::error::StoreError;
+use crate::event::Envelope;
 use crate::store::{
-    CommitError, CommitRequest, Direction, KeyRange, ReadRows, Receipt, Row, Rows, StoreFuture, TableSpec, Unit,
+    CommitError, CommitRequest, Direction, KeyRange, ReadRows, Receipt, Remembered, Row, Rows, StoreFuture, TableSpec,
+    Unit,
 };
 
 /// A unit of work on an embedded store.
@@ -26,11 +32,49 @@ pub(super) struct EmbeddedUnit {
     overlay: Overlay,
     reads: ReadSet,
     tables: Tables,
+    schedule: Schedule,
 }
 
 impl EmbeddedUnit {
     pub(super) fn new(shared: Arc<Shared>, hand: Hand) -> Self {
-        Self { shared, hand, overlay: Overlay::default(), reads: ReadSet::default(), tables: Tables::default() }
+        Self {
+            shared,
+            hand,
+            overlay: Overlay::default(),
+            reads: ReadSet::default(),
+            tables: Tables::default(),
+            schedule: Schedule::default(),
+        }
+    }
+
+    /// What stands under `key`, for this unit; noted as read. `what` names it in an error.
+    fn read(&mut self, key: &[u8], what: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let Self { shared, overlay, reads, .. } = self;
+        overlay.get(key, what, || {
+            let version = reads.version(&shared.readers, || shared.versions.current());
+            let stored = shared.get(key)?;
+            reads.point(key, version);
+            Ok(stored)
+        })
+    }
+}
+
+impl EmbeddedUnit {
+    fn forget_ids(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let range = all_of(EXPIRY).start..expiry_key(Timestamp(now.0.saturating_add(1)), &[]);
+        let expired = self.shared.scan_raw(&range, Direction::Forward, limit)?;
+        let count = expired.len();
+        for (key, _) in expired {
+            let (until, remembered) = expiry_of(&key)?;
+            // Noted as read: whoever uses the id anew meanwhile keeps it.
+            let stands = self.read(&remembered, "remembered")?;
+            let stands = stands.map(|body| waiting::decode_remembered(&remembered, &body)).transpose()?;
+            if stands.is_some_and(|one| one.until == until) {
+                self.overlay.remove(remembered);
+            }
+            self.overlay.remove(key);
+        }
+        Ok(count)
     }
 }
 
@@ -102,13 +146,7 @@ fn own_key(mut row: Row) -> Row {
 impl ReadRows for EmbeddedUnit {
     fn get(&mut self, table: &TableSpec, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let key = row_key(self.tables.id(&self.shared, table)?, key);
-        let Self { shared, overlay, reads, .. } = self;
-        overlay.get(&key, table.name, || {
-            let version = reads.version(&shared.readers, || shared.versions.current());
-            let stored = shared.get(&key)?;
-            reads.point(&key, version);
-            Ok(stored)
-        })
+        self.read(&key, table.name)
     }
 
     fn scan(
@@ -164,16 +202,19 @@ impl Unit for EmbeddedUnit {
 
     fn savepoint(&mut self) -> StoreFuture<'_, ()> {
         self.overlay.savepoint();
+        self.schedule.savepoint();
         async { Ok(()) }.boxed()
     }
 
     fn roll_back_to_savepoint(&mut self) -> StoreFuture<'_, ()> {
         self.overlay.roll_back_to_savepoint();
+        self.schedule.roll_back_to_savepoint();
         async { Ok(()) }.boxed()
     }
 
     fn release_savepoint(&mut self) -> StoreFuture<'_, ()> {
         self.overlay.release_savepoint();
+        self.schedule.release_savepoint();
         async { Ok(()) }.boxed()
     }
 
@@ -186,11 +227,53 @@ impl Unit for EmbeddedUnit {
         .boxed()
     }
 
+    fn schedule(&mut self, envelope: Envelope) {
+        self.schedule.add(envelope);
+    }
+
+    fn unschedule(&mut self, event: Uuid) -> StoreFuture<'_, bool> {
+        let unscheduled = match self.schedule.has(event) {
+            Some(is_there) => Ok(is_there),
+            None => self.read(&scheduled_id_key(event), "scheduled").map(|stored| stored.is_some()),
+        };
+        if let Ok(true) = unscheduled {
+            self.schedule.take(event);
+        }
+        std::future::ready(unscheduled).boxed()
+    }
+
+    fn remembered(&mut self, scope: &str, id: &[u8]) -> StoreFuture<'_, Option<Remembered>> {
+        let key = remembered_key(scope, id);
+        let read = self.read(&key, "remembered");
+        let read = read.and_then(|body| body.map(|body| waiting::decode_remembered(&key, &body)).transpose());
+        std::future::ready(read).boxed()
+    }
+
+    fn remember(&mut self, one: Remembered) -> StoreFuture<'_, ()> {
+        let key = remembered_key(&one.scope, &one.id);
+        let before = self.read(&key, "remembered");
+        let before = before.and_then(|body| body.map(|body| waiting::decode_remembered(&key, &body)).transpose());
+        let remembered = before.map(|before| {
+            if let Some(before) = before {
+                self.overlay.remove(expiry_key(before.until, &key));
+            }
+            self.overlay.put(expiry_key(one.until, &key), Vec::new());
+            self.overlay.put(key, waiting::encode_remembered(&one));
+        });
+        std::future::ready(remembered).boxed()
+    }
+
+    fn forget_expired(&mut self, now: Timestamp, limit: usize) -> StoreFuture<'_, usize> {
+        std::future::ready(self.forget_ids(now, limit)).boxed()
+    }
+
     fn commit(self: Box<Self>, request: CommitRequest) -> BoxFuture<'static, Result<Receipt, CommitError>> {
         async move {
-            let Self { shared, hand, overlay, reads, .. } = *self;
+            let Self { shared, hand, overlay, reads, schedule, .. } = *self;
             let changes = overlay.into_changes();
-            if changes.is_empty() && request.events.is_empty() && request.settlements.is_empty() {
+            let (scheduled, unscheduled) = schedule.into_changes();
+            let is_scheduling = !scheduled.is_empty() || !unscheduled.is_empty();
+            if changes.is_empty() && request.events.is_empty() && request.settlements.is_empty() && !is_scheduling {
                 shared.engine()?;
                 // It only read. If nothing was committed since, and what it read will last, there is nothing to wait for.
                 let stands = match reads.span() {
@@ -202,7 +285,7 @@ impl Unit for EmbeddedUnit {
                 }
             }
             drop(shared);
-            hand.commit(Request { changes, reads, commit: request }).await
+            hand.commit(Request { changes, reads, scheduled, unscheduled, commit: request }).await
         }
         .boxed()
     }
@@ -212,7 +295,7 @@ impl Unit for EmbeddedUnit {
     }
 
     fn weight(&self) -> usize {
-        self.overlay.weight()
+        self.overlay.weight() + self.schedule.weight()
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

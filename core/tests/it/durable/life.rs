@@ -267,4 +267,73 @@ on_embedded_stores! {
         let (_bus, warned) = start().await;
         assert_eq!(warned.len(), 0);
     }
+
+    async fn an_orphan_is_warned_of_with_its_size_and_forgotten_once_its_time_has_come(home: &dyn Home) {
+        let day = Duration::from_secs(86_400);
+        let clock = MovedClock::default();
+        let parking = listener::on::<Placed>("life.parking")
+            .durable()
+            .redeliver(Redeliver::new().attempts(1))
+            .call(|_| Err::<(), _>(Failed("closed")));
+        let bus = Bus::builder().shared_store(home.open()).clock(clock.clone()).listener(parking).start().await.expect("the bus starts");
+        for order in 1..=3 {
+            place(&bus, "north", order).await;
+        }
+        within(bus.idle()).await;
+        let halted = bus.pause("life.parking");
+        place(&bus, "south", 4).await;
+        within(bus.idle()).await;
+        assert!(halted);
+        stop(bus).await;
+        let start = async |listeners: Vec<Registration>| {
+            let told = Heard::new();
+            let tell = told.clone();
+            let bus = Bus::builder()
+                .shared_store(home.open())
+                .clock(clock.clone())
+                .forget_orphans_after(3 * day)
+                .observer(move |notice: &Notice<'_>| match notice {
+                    Notice::Warning(Warning::OrphanedCursor { listener, behind, bytes, missing }) => {
+                        assert!(bytes.is_none_or(|bytes| (50..1_000).contains(&bytes)), "{bytes:?}");
+                        tell.note(format!("{listener} {behind} {missing:?}"));
+                    }
+                    Notice::Warning(Warning::OrphanForgotten { listener, behind, parked }) => {
+                        tell.note(format!("{listener} {behind} {parked} forgotten"));
+                    }
+                    _ => {}
+                })
+                .listeners(listeners)
+                .start()
+                .await
+                .expect("the bus starts");
+            (bus, told)
+        };
+        let (bus, told) = start(vec![]).await;
+        assert_eq!(told.all(), ["life.parking 1 0ns"]);
+        clock.advance(2 * day);
+        bus.tidy().await.expect("tidies");
+        stop(bus).await;
+        let (bus, told) = start(vec![]).await;
+        assert_eq!(told.all(), ["life.parking 1 172800s"], "a restart does not begin the time anew");
+        stop(bus).await;
+        // Somebody registers it once more.
+        let again = listener::on::<Placed>("life.parking").durable().call(|_| Err::<(), _>(Failed("closed")));
+        let (bus, told) = start(vec![again]).await;
+        assert!(bus.pause("life.parking") && told.len() == 0);
+        stop(bus).await;
+        let (bus, told) = start(vec![]).await;
+        assert_eq!(told.len(), 1);
+        clock.advance(3 * day - Duration::from_millis(1));
+        bus.tidy().await.expect("tidies");
+        assert_eq!(told.len(), 1, "its time begins when it is gone again");
+        clock.advance(Duration::from_millis(1));
+        bus.tidy().await.expect("tidies");
+        assert_eq!(told.len(), 2, "{:?}", told.all());
+        assert!(told.all()[1].ends_with(" forgotten"));
+        assert!(bus.parked().await.expect("the parked ones").is_empty());
+        stop(bus).await;
+        let (bus, told) = start(vec![]).await;
+        assert!(told.len() == 0);
+        stop(bus).await;
+    }
 }

@@ -5,14 +5,18 @@ mod crash;
 mod delivery;
 mod dlq;
 mod erase;
+mod evolution;
 mod life;
 mod moved;
 mod newcomers;
+mod obx;
+mod once;
 mod order;
 mod par;
 mod parked;
 mod property;
 mod redelivery;
+mod scheduled;
 
 use std::sync::Arc;
 use std::task::Poll;

@@ -130,7 +130,7 @@ on_every_store! {
             shop: u64,
         }
         impl Event for Newer {
-            const STORED: Option<Stored<Self>> = Some(Stored::json("durable.placed").version(2).logged());
+            const STORED: Option<Stored<Self>> = Some(Stored::json("durable.placed").version(2).oldest(2).logged());
         }
         impl StoredEvent for Newer {}
         /// Stored under the same name and version as `Placed`, and cannot be read as one.
@@ -175,7 +175,7 @@ on_embedded_stores! {
         let heard = Heard::new();
         let open = Arc::new(AtomicBool::new(false));
         let store = home.open();
-        let bus = Bus::builder().shared_store(store.clone()).listener(north(&heard, &open)).start().await.expect("the bus starts");
+        let bus = Bus::builder().shared_store(store.clone()).retention(Retention::delete_when_done()).listener(north(&heard, &open)).start().await.expect("the bus starts");
         let first = place(&bus, "north", 1).await;
         let second = place(&bus, "north", 2).await;
         within(bus.idle()).await;

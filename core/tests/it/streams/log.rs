@@ -116,7 +116,7 @@ on_every_store! {
         #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
         struct Later(u32);
         impl Event for Later {
-            const STORED: Option<Stored<Self>> = Some(Stored::json("streams.priced").version(2).logged());
+            const STORED: Option<Stored<Self>> = Some(Stored::json("streams.priced").version(2).oldest(2).logged());
         }
         let bus = bus_on(home).start().await.expect("the bus starts");
         price(&bus, "tea", 1).await;
@@ -176,7 +176,7 @@ on_every_store! {
 on_embedded_stores! {
     async fn what_was_pruned_before_it_was_read_is_told_as_a_gap(home: &dyn Home) {
         let store = home.open();
-        let bus = Bus::builder().shared_store(store.clone()).listener(counting("streams.counts")).start().await.expect("the bus starts");
+        let bus = Bus::builder().shared_store(store.clone()).retention(Retention::delete_when_done()).listener(counting("streams.counts")).start().await.expect("the bus starts");
         let publish = async |number| {
             bus.transaction(async |tx| tx.publish(Placed(number))).await.expect("committed");
             within(bus.idle()).await;
@@ -220,7 +220,7 @@ on_embedded_stores! {
 
     async fn logged_events_are_never_in_a_gap(home: &dyn Home) {
         let store = home.open();
-        let bus = Bus::builder().shared_store(store.clone()).listener(counting("streams.counts")).start().await.expect("the bus starts");
+        let bus = Bus::builder().shared_store(store.clone()).retention(Retention::delete_when_done()).listener(counting("streams.counts")).start().await.expect("the bus starts");
         let mut sent = 0;
         while store.pruned_to(false) <= Position(30) {
             sent += 1;

@@ -25,17 +25,17 @@ impl CommitCore {
         };
         let kept = self.progress.kept_of(position);
         // Read before anything changes, so that an error leaves all as it was.
-        for key in &kept.parked {
+        for key in kept.parked.iter().chain(&kept.given_up) {
             freed.extend(self.old_pieces(&group, key)?);
         }
-        if !in_log && kept.parked.is_empty() {
+        if !in_log && kept.parked.is_empty() && kept.given_up.is_empty() {
             return Ok(match found {
                 Found::Erased(_) => Erasure::Before,
                 _ => Erasure::NotStored,
             });
         }
         let parked = kept.parked.len();
-        for key in kept.parked.iter().chain(&kept.waiting) {
+        for key in kept.parked.iter().chain(&kept.given_up).chain(&kept.waiting) {
             group.insert(key.clone(), None);
         }
         for listener in self.progress.erase(position, &kept, in_log) {

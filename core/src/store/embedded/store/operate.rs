@@ -6,11 +6,11 @@ use std::sync::Arc;
 use futures::executor::block_on;
 use uuid::Uuid;
 
-use super::{EmbeddedStore, Hand, Inner, parked};
+use super::{EmbeddedStore, Hand, Inner, only_looked_at, parked};
 use crate::error::StoreError;
 use crate::store::embedded::commit::CommitCore;
 use crate::store::embedded::copy::{self, Copied, Moved, Target};
-use crate::store::embedded::layout::{PARKED, all_of};
+use crate::store::embedded::layout::{CLEAN, GIVEN_UP, LOG_ENDS, LogEnds, PARKED, all_of};
 use crate::store::embedded::log::{self, Found};
 use crate::store::embedded::stream::{self, Streamed};
 use crate::store::embedded::verify::{self, Report};
@@ -33,11 +33,27 @@ impl Hand {
                 }));
                 answer.await.unwrap_or(Err(StoreError::Closed))
             }
+            Hand::Nobody => Err(only_looked_at()),
         }
     }
 }
 
 impl EmbeddedStore {
+    /// Looks at an engine that no store has open as a store: it can be read and not changed, and nothing is noted of it.
+    ///
+    /// # Errors
+    /// The engine's, and [`StoreError::Damaged`] if the end of the log cannot be read.
+    pub fn look_at(engine: Arc<dyn Engine>) -> Result<Self, StoreError> {
+        let kind = engine.kind();
+        let shared = Shared::new(engine, Limits::default());
+        let end = verify::horizon_of(&shared)?.position;
+        shared.delivered.send_replace(Position(end.0 - 1));
+        let ends = shared.get(LOG_ENDS)?.map(|body| LogEnds::decode(&body)).transpose()?.unwrap_or_default();
+        shared.pruned.tell(ends.pruned, ends.pruned_logged);
+        let was_clean = shared.get(CLEAN)?.is_some_and(|mark| mark == [1]);
+        Ok(Self::new(kind, Arc::new(shared), Hand::Nobody, was_clean, Vec::new()))
+    }
+
     /// Reads everything and says what it holds and what is wrong with it: every checksum, every stored form, whatever refers to
     /// something else. Units commit meanwhile: what was found is looked at a second time, between two groups, before it is told.
     ///
@@ -63,7 +79,7 @@ impl EmbeddedStore {
         verify::closed(&Shared::new(engine, Limits::default()), repair)
     }
 
-    /// Where the event with this id stands, if the log still holds it or it is parked; also one that was erased.
+    /// Where the event with this id stands, if the log still holds it, or it is parked or was given up; also one that was erased.
     /// Reads the whole log, as it knows events by position only.
     ///
     /// # Errors
@@ -77,6 +93,12 @@ impl EmbeddedStore {
             let (_, parked) = record::decode_parked(&key, &body)?;
             if parked.envelope.header.metadata.id == id {
                 return Ok(Some(parked.position));
+            }
+        }
+        for (key, body) in shared.scan(&all_of(GIVEN_UP), Direction::Forward, usize::MAX)? {
+            let given_up = record::decode_given_up(&key, &body)?;
+            if given_up.header.metadata.id == id {
+                return Ok(Some(given_up.position));
             }
         }
         Ok(None)

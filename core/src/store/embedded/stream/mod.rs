@@ -20,6 +20,10 @@
 //! | `D` a delivery that waits | the same, then position (8), JSON |
 //! | `P` a parked event | the same; order (8), length of the head (4), head as JSON, envelope |
 //! | `S` a suspected delivery | the same; count (4) |
+//! | `N` what is known of a listener | length of the id (4), id, JSON |
+//! | `G` a delivery that was given up | as `D`, then length of the head (4), head as JSON, envelope without a body |
+//! | `W` a scheduled event | due time (8), order (8), envelope |
+//! | `O` a remembered id | length of the scope (4), scope, the event's id or zeros (16), until (8), id |
 //! | `M` closed in good order or not | 1 or 0 (1) |
 //! | `Z` the end | how many records came before (8) |
 //!
@@ -45,6 +49,10 @@ const CURSOR: u8 = b'C';
 const REDELIVERY: u8 = b'D';
 const PARKED: u8 = b'P';
 const SUSPECT: u8 = b'S';
+const LISTENER: u8 = b'N';
+const GIVEN_UP: u8 = b'G';
+const SCHEDULED: u8 = b'W';
+const REMEMBERED: u8 = b'O';
 const MARK: u8 = b'M';
 const END: u8 = b'Z';
 

@@ -6,8 +6,8 @@ use std::io::{ErrorKind, Read};
 use uuid::Uuid;
 
 use super::{
-    CURSOR, END, ERASED, EVENT, LOG_END, MAGIC, MARK, PARKED, REDELIVERY, ROW, SUSPECT, Streamed, TABLE, VERSION,
-    checksum, damaged,
+    CURSOR, END, ERASED, EVENT, GIVEN_UP, LISTENER, LOG_END, MAGIC, MARK, PARKED, REDELIVERY, REMEMBERED, ROW,
+    SCHEDULED, SUSPECT, Streamed, TABLE, VERSION, checksum, damaged,
 };
 use crate::error::StoreError;
 use crate::event::Envelope;
@@ -15,9 +15,11 @@ use crate::store::embedded::Limits;
 use crate::store::embedded::catalogue::Record;
 use crate::store::embedded::engine::{Batch, Engine};
 use crate::store::embedded::layout::{
-    self, CLEAN, Chunks, LOG_ENDS, chunk_key, delivery_key, frame, frame_chunks, named, pack_key, row_key,
+    self, CLEAN, Chunks, LOG_ENDS, LogEnds, NEXT_SCHEDULED, chunk_key, decode_due, delivery_key, expiry_key, frame,
+    frame_chunks, named, pack_key, remembered_key, row_key, scheduled_id_key, scheduled_key,
 };
-use crate::store::embedded::log::{Packer, fits_inline};
+use crate::store::embedded::log::{Packer, Stay, fits_inline};
+use crate::store::embedded::waiting::{decode_remembered, encode_place};
 use crate::store::{Cursor, Durability, Position};
 
 /// Reads the stream into `engine`, which is empty, and syncs it. After an error it holds a part, and must not be used.
@@ -105,6 +107,7 @@ struct Building<'a> {
     bytes: usize,
     tables: BTreeMap<u32, Record>,
     next_chunk: u64,
+    next_scheduled: u64,
     packer: Packer,
     /// The position after the last event, and how many bytes of events are in the packer.
     next: Position,
@@ -123,7 +126,8 @@ impl<'a> Building<'a> {
             bytes: 0,
             tables: BTreeMap::new(),
             next_chunk: 1,
-            packer: Packer::new(Position(1), limits.pack_bytes),
+            next_scheduled: 0,
+            packer: Packer::new(Position(1), limits.pack_bytes, 0),
             next: Position(1),
             packed: 0,
             ends: None,
@@ -148,12 +152,19 @@ impl<'a> Building<'a> {
                 let value = frame(&key, body);
                 self.put(key, value)?;
             }
-            REDELIVERY | PARKED | SUSPECT => {
+            LISTENER => {
+                let Some((listener, body)) = text(rest) else { return Ok(None) };
+                self.value(named(layout::LISTENER, listener), body)?;
+            }
+            SCHEDULED => return self.scheduled(rest),
+            REMEMBERED => return self.remembered(rest),
+            REDELIVERY | PARKED | SUSPECT | GIVEN_UP => {
                 let Some((listener, rest)) = text(rest) else { return Ok(None) };
                 let Some((position, body)) = rest.split_first_chunk() else { return Ok(None) };
                 let kind = match kind {
                     REDELIVERY => layout::REDELIVERY,
                     PARKED => layout::PARKED,
+                    GIVEN_UP => layout::GIVEN_UP,
                     _ => layout::SUSPECT,
                 };
                 self.value(delivery_key(kind, listener, Position(u64::from_be_bytes(*position))), body)?;
@@ -196,15 +207,36 @@ impl<'a> Building<'a> {
         } else {
             let Ok(envelope) = Envelope::decode(rest) else { return Ok(None) };
             if fits_inline(rest.len(), self.limits.chunk_bytes) {
-                self.packer.inline(rest, envelope.header.logged);
+                self.packer.inline(rest, Stay::of(&envelope));
             } else {
                 let chunks = self.cut(rest)?;
-                self.packer.chunked(chunks, envelope.header.logged);
+                self.packer.chunked(chunks, Stay::of(&envelope));
             }
         }
         self.packed += rest.len();
         self.next = position.next();
         Ok(Some(()))
+    }
+
+    fn scheduled(&mut self, rest: &[u8]) -> Result<Option<()>, StoreError> {
+        let Some((due, body)) = rest.split_at_checked(16) else { return Ok(None) };
+        let (Some(due), Ok(envelope)) = (decode_due(due), Envelope::decode(body)) else { return Ok(None) };
+        let id_key = scheduled_id_key(envelope.header.metadata.id);
+        let place = frame(&id_key, &encode_place(due));
+        self.put(id_key, place)?;
+        self.next_scheduled = self.next_scheduled.max(due.order.saturating_add(1));
+        self.value(scheduled_key(due), body).map(Some)
+    }
+
+    fn remembered(&mut self, rest: &[u8]) -> Result<Option<()>, StoreError> {
+        let Some((scope, rest)) = text(rest) else { return Ok(None) };
+        let Some((body, id)) = rest.split_at_checked(24) else { return Ok(None) };
+        let key = remembered_key(scope, id);
+        let Ok(one) = decode_remembered(&key, body) else { return Ok(None) };
+        let expiry = expiry_key(one.until, &key);
+        let (value, empty) = (frame(&key, body), frame(&expiry, &[]));
+        self.put(expiry, empty)?;
+        self.put(key, value).map(Some)
     }
 
     /// Writes the packs so far; the next event will stand at `next`.
@@ -214,7 +246,7 @@ impl<'a> Building<'a> {
             let value = frame(&key, &pack.body);
             self.put(key, value)?;
         }
-        self.packer = Packer::new(next, self.limits.pack_bytes);
+        self.packer = Packer::new(next, self.limits.pack_bytes, self.packer.written());
         self.packed = 0;
         self.next = next;
         Ok(())
@@ -259,8 +291,11 @@ impl<'a> Building<'a> {
             let (key, value) = record.encode();
             self.put(key, value)?;
         }
-        let ends = [ends.max(self.next).0.to_be_bytes(), 0u64.to_be_bytes()].concat();
-        self.put(LOG_ENDS.to_vec(), frame(LOG_ENDS, &ends))?;
+        if self.next_scheduled > 0 {
+            self.put(NEXT_SCHEDULED.to_vec(), frame(NEXT_SCHEDULED, &self.next_scheduled.to_be_bytes()))?;
+        }
+        let ends = LogEnds { next: ends.max(self.next), ..LogEnds::default() };
+        self.put(LOG_ENDS.to_vec(), frame(LOG_ENDS, &ends.encode()))?;
         self.put(CLEAN.to_vec(), frame(CLEAN, &[clean]))?;
         self.write()?;
         self.engine.sync(Durability::Sync)?;

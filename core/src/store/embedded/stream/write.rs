@@ -3,19 +3,34 @@
 use std::io::Write;
 
 use super::{
-    CURSOR, END, ERASED, EVENT, LOG_END, MAGIC, MARK, PARKED, REDELIVERY, ROW, SUSPECT, Streamed, TABLE, VERSION,
-    checksum,
+    CURSOR, END, ERASED, EVENT, GIVEN_UP, LISTENER, LOG_END, MAGIC, MARK, PARKED, REDELIVERY, REMEMBERED, ROW,
+    SCHEDULED, SUSPECT, Streamed, TABLE, VERSION, checksum,
 };
 use crate::error::StoreError;
 use crate::store::embedded::catalogue::Record;
 use crate::store::embedded::layout::{
-    self, CLEAN, Framed, after, all_of, damaged, delivery_of, name_of, split_row_key, unframe, unframe_inline,
+    self, CLEAN, Framed, after, all_of, damaged, delivery_of, name_of, remembered_of, scheduled_at, split_row_key,
+    unframe, unframe_inline,
 };
 use crate::store::embedded::log::Pack;
 use crate::store::embedded::shared::Shared;
 use crate::store::embedded::verify::horizon_of;
+use crate::store::embedded::waiting::encode_place;
 use crate::store::{Direction, Row};
 
+/// What is written, in this order. What belongs to a scheduled event or a remembered id is made anew when it is read.
+const KINDS: [u8; 10] = [
+    layout::LOG,
+    layout::ROW,
+    layout::CURSOR,
+    layout::REDELIVERY,
+    layout::PARKED,
+    layout::SUSPECT,
+    layout::LISTENER,
+    layout::GIVEN_UP,
+    layout::SCHEDULED,
+    layout::REMEMBERED,
+];
 /// How many entries are read at once.
 const ENTRIES: usize = 64;
 
@@ -31,7 +46,7 @@ pub(in super::super) fn export(shared: &Shared, out: &mut dyn Write) -> Result<S
     }
     let next = horizon_of(shared)?.position;
     writer.record(LOG_END, &[&next.0.to_be_bytes()])?;
-    for kind in [layout::LOG, layout::ROW, layout::CURSOR, layout::REDELIVERY, layout::PARKED, layout::SUSPECT] {
+    for kind in KINDS {
         let range = all_of(kind);
         let mut from = range.start;
         loop {
@@ -91,12 +106,26 @@ impl Writer<'_> {
                 let body = unframe_inline(&key, value)?;
                 self.record(CURSOR, &[&sized(name_of(&key)?.as_bytes()), &body])
             }
+            layout::LISTENER => {
+                let body = whole(shared, &key, value)?;
+                self.record(LISTENER, &[&sized(name_of(&key)?.as_bytes()), &body])
+            }
+            layout::SCHEDULED => {
+                let body = whole(shared, &key, value)?;
+                self.record(SCHEDULED, &[&encode_place(scheduled_at(&key)?), &body])
+            }
+            layout::REMEMBERED => {
+                let body = unframe_inline(&key, value)?;
+                let (scope, id) = remembered_of(&key)?;
+                self.record(REMEMBERED, &[&sized(scope.as_bytes()), &body, &id])
+            }
             _ => {
                 let (listener, position) = delivery_of(&key)?;
                 let body = whole(shared, &key, value)?;
                 let kind = match kind {
                     layout::REDELIVERY => REDELIVERY,
                     layout::PARKED => PARKED,
+                    layout::GIVEN_UP => GIVEN_UP,
                     _ => SUSPECT,
                 };
                 self.record(kind, &[&sized(listener.as_bytes()), &position.0.to_be_bytes(), &body])

@@ -7,14 +7,17 @@ use crate::error::StoreError;
 use crate::store::embedded::catalogue::Record;
 use crate::store::embedded::commit::Horizon;
 use crate::store::embedded::layout::{
-    CHUNK, CLEAN, CURSOR, Chunks, FREE, Framed, LOG, LOG_ENDS, META, PARKED, REDELIVERY, ROW, SUSPECT, TABLE, all_of,
-    delivery_key, delivery_of, free_key, named, pack_key, split_row_key, unframe, unframe_inline,
+    CHUNK, CLEAN, CURSOR, Chunks, EXPIRY, FREE, Framed, GIVEN_UP, LISTENER, LOG, LOG_ENDS, LogEnds, META,
+    NEXT_SCHEDULED, PARKED, REDELIVERY, REMEMBERED, ROW, SCHEDULED, SCHEDULED_ID, SUSPECT, TABLE, all_of, delivery_key,
+    delivery_of, expiry_key, expiry_of, free_key, name_of, named, pack_key, scheduled_id_key, scheduled_key,
+    split_row_key, unframe, unframe_inline,
 };
 use crate::store::embedded::log::Pack;
 use crate::store::embedded::progress::{decode_cursor, decode_suspect};
-use crate::store::embedded::record::{decode_json, decode_parked};
+use crate::store::embedded::record::{decode_given_up, decode_json, decode_parked};
 use crate::store::embedded::shared::Shared;
-use crate::store::{Cursor, Direction, Position, Redelivery, Row};
+use crate::store::embedded::waiting::{decode_place, decode_remembered, decode_scheduled, encode_place};
+use crate::store::{Cursor, Direction, ListenerRecord, Position, Redelivery, Row, Scheduled};
 
 /// What all entries are looked at against.
 pub(super) struct Sight<'a> {
@@ -80,7 +83,12 @@ impl<'a> Sight<'a> {
                 None => Seen::wrong(Problem::Damaged { reason: "it points nowhere".to_owned() }),
             }),
             Some(&CURSOR) => self.cursor(key, value),
-            Some(&REDELIVERY | &SUSPECT | &PARKED) => self.delivery(key, value),
+            Some(&REDELIVERY | &SUSPECT | &PARKED | &GIVEN_UP) => self.delivery(key, value),
+            Some(&LISTENER) => self.listener(key, value),
+            Some(&SCHEDULED) => self.scheduled(key, value),
+            Some(&SCHEDULED_ID) => self.scheduled_id(key, value),
+            Some(&REMEMBERED) => self.remembered(key, value),
+            Some(&EXPIRY) => self.expiry(key, value),
             _ => Ok(Seen::wrong(Problem::Unknown)),
         };
         found(looked)
@@ -91,14 +99,13 @@ impl<'a> Sight<'a> {
         let wrong = |reason: &str| Ok(Seen::wrong(Problem::Damaged { reason: reason.to_owned() }));
         match key {
             CLEAN if !matches!(body[..], [0 | 1]) => wrong("it is no mark"),
-            LOG_ENDS => match (body.len(), body.last_chunk()) {
-                (16, Some(pruned)) => {
-                    let (pruned, end) = (u64::from_be_bytes(*pruned), self.horizon.position.0);
-                    let past = (pruned > end).then_some(Problem::PrunedPastEnd { pruned, end });
-                    Ok(Seen { problem: past, ..Seen::default() })
-                }
-                _ => wrong("it is no pair of positions"),
-            },
+            NEXT_SCHEDULED if body.len() != 8 => wrong("it is no number"),
+            LOG_ENDS => {
+                let LogEnds { pruned, pruned_logged, .. } = LogEnds::decode(&body)?;
+                let (pruned, end) = (pruned.max(pruned_logged).0, self.horizon.position.0);
+                let past = (pruned > end).then_some(Problem::PrunedPastEnd { pruned, end });
+                Ok(Seen { problem: past, ..Seen::default() })
+            }
             _ => Ok(Seen::default()),
         }
     }
@@ -177,6 +184,77 @@ impl<'a> Sight<'a> {
         Ok(Seen { problem, listener: Some(listener), cursor: Some(cursor), ..Seen::default() })
     }
 
+    /// What is known of a listener.
+    fn listener(&self, key: &[u8], value: Vec<u8>) -> Result<Seen, StoreError> {
+        let listener = name_of(key)?;
+        let (mut seen, body) = self.value(key, value)?;
+        if let Some(body) = body {
+            decode_json::<ListenerRecord>(key, &body)?;
+        }
+        let has_cursor = self.shared.get_raw(&named(CURSOR, &listener))?.is_some();
+        seen.and((!has_cursor).then_some(Problem::NoCursor { listener }));
+        Ok(seen)
+    }
+
+    fn scheduled(&self, key: &[u8], value: Vec<u8>) -> Result<Seen, StoreError> {
+        let (mut seen, body) = self.value(key, value)?;
+        let Some(body) = body else { return Ok(seen) };
+        let Scheduled { due, envelope } = decode_scheduled(key, &body)?;
+        if envelope.header.metadata.time != due.time {
+            seen.and(Some(Problem::Damaged { reason: "it names another time".to_owned() }));
+        }
+        let place = self.sound(&scheduled_id_key(envelope.header.metadata.id))?;
+        seen.and((place.as_deref() != Some(&encode_place(due)[..])).then_some(Problem::Unlinked));
+        let next = match self.sound(NEXT_SCHEDULED)? {
+            Some(body) => body.try_into().ok().map(u64::from_be_bytes),
+            // A damaged one is a finding of its own.
+            None => self.shared.get_raw(NEXT_SCHEDULED)?.is_none().then_some(0),
+        };
+        let next = next.filter(|next| *next <= due.order);
+        seen.and(next.map(|next| Problem::OrderNotTaken { order: due.order, next }));
+        Ok(seen)
+    }
+
+    fn scheduled_id(&self, key: &[u8], value: Vec<u8>) -> Result<Seen, StoreError> {
+        let place = scheduled_key(decode_place(key, &unframe_inline(key, value)?)?);
+        let stands = match self.shared.get_raw(&place)?.map(|value| self.value(&place, value)) {
+            Some(Ok((_, Some(body)))) => decode_scheduled(&place, &body)
+                .map_or(true, |one| scheduled_id_key(one.envelope.header.metadata.id) == key),
+            // A damaged one is a finding of its own.
+            Some(Ok((_, None)) | Err(StoreError::Damaged { .. })) => true,
+            Some(Err(error)) => return Err(error),
+            None => false,
+        };
+        Ok(Seen { problem: (!stands).then_some(Problem::Dangling), ..Seen::default() })
+    }
+
+    fn remembered(&self, key: &[u8], value: Vec<u8>) -> Result<Seen, StoreError> {
+        let one = decode_remembered(key, &unframe_inline(key, value)?)?;
+        let is_linked = self.sound(&expiry_key(one.until, key))?.is_some_and(|body| body.is_empty());
+        Ok(Seen { problem: (!is_linked).then_some(Problem::Unlinked), ..Seen::default() })
+    }
+
+    fn expiry(&self, key: &[u8], value: Vec<u8>) -> Result<Seen, StoreError> {
+        let body = unframe_inline(key, value)?;
+        let (until, of) = expiry_of(key)?;
+        let stands = match self.shared.get_raw(&of)?.map(|value| unframe_inline(&of, value)) {
+            // A damaged one is a finding of its own.
+            Some(one) => one.and_then(|body| decode_remembered(&of, &body)).map_or(true, |one| one.until == until),
+            None => false,
+        };
+        let problem = match stands {
+            true if body.is_empty() => None,
+            true => Some(Problem::Damaged { reason: "it holds something".to_owned() }),
+            false => Some(Problem::Dangling),
+        };
+        Ok(Seen { problem, ..Seen::default() })
+    }
+
+    /// The value of `key`, if it is there and whole.
+    fn sound(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.shared.get_raw(key)?.and_then(|value| unframe_inline(key, value).ok()))
+    }
+
     /// What is kept for one delivery.
     fn delivery(&self, key: &[u8], value: Vec<u8>) -> Result<Seen, StoreError> {
         let (listener, at) = delivery_of(key)?;
@@ -189,6 +267,7 @@ impl<'a> Sight<'a> {
                 }
                 SUSPECT => drop(decode_suspect(key, &body)?),
                 PARKED => drop(decode_parked(key, &body)?),
+                GIVEN_UP => drop(decode_given_up(key, &body)?),
                 _ => {}
             }
         }

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::commit::Horizon;
 use super::layout::{
-    CHUNK, CLEAN, Chunks, FREE, LOG, LOG_ENDS, PARKED, REDELIVERY, ROW, SUSPECT, after, all_of, chunk_id, chunk_key,
-    describe, free_key, pack_first, split_row_key, unframe_inline,
+    CHUNK, CLEAN, Chunks, FREE, LOG, LOG_ENDS, PARKED, REDELIVERY, REMEMBERED, ROW, SCHEDULED, SUSPECT, after, all_of,
+    chunk_id, chunk_key, describe, free_key, pack_first, split_row_key, unframe_inline,
 };
 use super::log::Pack;
 use super::shared::Shared;
@@ -193,6 +193,8 @@ impl<'a> Scan<'a> {
                     (None, _) => {}
                 }
             }
+            Some(&SCHEDULED) => self.report.contents.scheduled += 1,
+            Some(&REMEMBERED) => self.report.contents.remembered += 1,
             Some(&FREE) => self.listed.extend(chunk_id(key)),
             _ => {}
         }

@@ -4,26 +4,32 @@ use super::report::{Problem, Remedy, Report};
 use crate::error::StoreError;
 use crate::store::embedded::engine::Batch;
 use crate::store::embedded::layout::{
-    CLEAN, CURSOR, FREE, LOG, LOG_ENDS, PARKED, REDELIVERY, SUSPECT, all_of, chunk_id, chunk_key, delivery_of, frame,
-    free_key, unframe_inline,
+    CLEAN, CURSOR, EXPIRY, FREE, GIVEN_UP, LISTENER, LOG, LOG_ENDS, LogEnds, NEXT_SCHEDULED, PARKED, REDELIVERY,
+    SCHEDULED, SCHEDULED_ID, SUSPECT, all_of, chunk_id, chunk_key, delivery_of, expiry_key, frame, free_key,
+    scheduled_at, scheduled_id_key, unframe_inline,
 };
 use crate::store::embedded::log::Pack;
 use crate::store::embedded::progress::decode_cursor;
 use crate::store::embedded::shared::Shared;
-use crate::store::{Direction, Durability};
+use crate::store::embedded::waiting::{decode_remembered, decode_scheduled, encode_place};
+use crate::store::{Direction, Durability, Position, Scheduled};
 
 /// Whether a repair mends `problem` of the entry at `key`.
 ///
 /// Of a delivery that waits, or was suspected, only the count of its calls is lost: it is made as if for the first time.
+/// Of one that was given up, only the note of it is lost. What is known of a listener may say that it is paused: that is for its
+/// owner to decide.
 pub(super) fn mends(key: &[u8], problem: &Problem) -> bool {
     match problem {
         Problem::OrphanPieces { .. } | Problem::ListedToSweep { .. } | Problem::PrunedPastEnd { .. } => true,
+        Problem::Unlinked | Problem::Dangling | Problem::OrderNotTaken { .. } => true,
         Problem::Damaged { .. } => match key {
-            CLEAN | LOG_ENDS => true,
-            _ => matches!(key.first(), Some(&REDELIVERY | &SUSPECT | &FREE)),
+            CLEAN | LOG_ENDS | NEXT_SCHEDULED => true,
+            // The entry that a place or an expiry belongs to is linked anew.
+            _ => matches!(key.first(), Some(&REDELIVERY | &SUSPECT | &FREE | &GIVEN_UP | &SCHEDULED_ID | &EXPIRY)),
         },
         Problem::NoCursor { .. } | Problem::Settled { .. } | Problem::PastEnd { .. } => {
-            matches!(key.first(), Some(&REDELIVERY | &SUSPECT))
+            matches!(key.first(), Some(&REDELIVERY | &SUSPECT | &GIVEN_UP | &LISTENER))
         }
         _ => false,
     }
@@ -55,11 +61,14 @@ pub(super) fn mend(shared: &Shared, report: &mut Report) -> Result<(), StoreErro
                         next = upto;
                     }
                 }
+                Problem::Unlinked => batch.extend(link(shared, key)?),
+                Problem::OrderNotTaken { .. } => batch.extend(next_scheduled(shared)?),
                 Problem::ListedToSweep { id } => drop(batch.insert(free_key(*id), None)),
                 _ if key == CLEAN => drop(batch.insert(key.clone(), Some(frame(key, &[0])))),
+                _ if key == NEXT_SCHEDULED => batch.extend(next_scheduled(shared)?),
                 _ if key == LOG_ENDS => {
-                    let ends = [end_of(shared)?.to_be_bytes(), 0u64.to_be_bytes()].concat();
-                    batch.insert(key.clone(), Some(frame(key, &ends)));
+                    let ends = LogEnds { next: Position(end_of(shared)?), ..LogEnds::default() };
+                    batch.insert(key.clone(), Some(frame(key, &ends.encode())));
                 }
                 _ => drop(batch.insert(key.clone(), None)),
             }
@@ -69,6 +78,29 @@ pub(super) fn mend(shared: &Shared, report: &mut Report) -> Result<(), StoreErro
         engine.sync(Durability::Sync)?;
     }
     Ok(())
+}
+
+/// The second entry of the one at `key`.
+fn link(shared: &Shared, key: &[u8]) -> Result<Batch, StoreError> {
+    let Some(body) = shared.get(key)? else { return Ok(Batch::new()) };
+    let (link, body) = if key.first() == Some(&SCHEDULED) {
+        let Scheduled { due, envelope } = decode_scheduled(key, &body)?;
+        (scheduled_id_key(envelope.header.metadata.id), encode_place(due).to_vec())
+    } else {
+        (expiry_key(decode_remembered(key, &body)?.until, key), Vec::new())
+    };
+    let value = frame(&link, &body);
+    Ok(Batch::from([(link, Some(value))]))
+}
+
+/// An order above those of all scheduled events, as the next one's.
+fn next_scheduled(shared: &Shared) -> Result<Batch, StoreError> {
+    let mut next = 1;
+    for (key, _) in shared.scan_raw(&all_of(SCHEDULED), Direction::Forward, usize::MAX)? {
+        next = next.max(scheduled_at(&key).map_or(0, |due| due.order.saturating_add(1)));
+    }
+    let value = frame(NEXT_SCHEDULED, &next.to_be_bytes());
+    Ok(Batch::from([(NEXT_SCHEDULED.to_vec(), Some(value))]))
 }
 
 /// A position above everything that the store speaks of.

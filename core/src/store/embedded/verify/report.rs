@@ -40,7 +40,11 @@ pub struct Contents {
     pub log: LogContents,
     /// Durable listeners, by id.
     pub listeners: Vec<ListenerContents>,
-    /// How many rows, events and parked events lie in pieces.
+    /// How many events wait to be due.
+    pub scheduled: u64,
+    /// How many ids are remembered.
+    pub remembered: u64,
+    /// How many rows, events, parked and scheduled events lie in pieces.
     pub large_values: u64,
 }
 
@@ -181,6 +185,17 @@ pub enum Problem {
         /// Where the log ends.
         end: u64,
     },
+    /// A second entry that belongs to it is missing or says something else: it is not found by its id, or not forgotten in time.
+    Unlinked,
+    /// It belongs to another entry, which is not there or says something else.
+    Dangling,
+    /// A scheduled event whose order may be given out again.
+    OrderNotTaken {
+        /// Its order.
+        order: u64,
+        /// The order that is given out next.
+        next: u64,
+    },
     /// Kept for a delivery of a listener that the store does not know.
     NoCursor {
         /// The listener.
@@ -224,6 +239,11 @@ impl Display for Problem {
             Problem::Overlap { before } => write!(out, "begins before the pack before it ends, at {before}"),
             Problem::PastEnd { position, end } => {
                 write!(out, "speaks of position {position}, and the log ends at {end}")
+            }
+            Problem::Unlinked => write!(out, "lacks a second entry, by which it is found"),
+            Problem::Dangling => write!(out, "belongs to another entry, which is not there or says something else"),
+            Problem::OrderNotTaken { order, next } => {
+                write!(out, "has the order {order}, and the next one is to get {next}")
             }
             Problem::NoCursor { listener } => write!(out, "is of listener `{listener}`, which has no cursor"),
             Problem::Settled { listener, position } => {

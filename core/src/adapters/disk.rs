@@ -1,8 +1,7 @@
 //! Files and folders that are on the disk, and not only on their way there.
 
 use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::StoreError;
 
@@ -11,21 +10,22 @@ pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
     if path.exists() {
         return Ok(());
     }
-    fs::create_dir_all(path).map_err(|cause| StoreError::backend("make the store's folder", cause))?;
+    fs::create_dir_all(path).map_err(|cause| StoreError::backend("make a folder", cause))?;
     sync_folder(path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")))
 }
 
 /// Syncs every file and folder in `folder`, and itself.
+#[cfg(any(feature = "sled", feature = "redb"))]
 pub(super) fn sync_all_in(folder: &Path) -> Result<(), StoreError> {
-    let failed = |cause: io::Error| StoreError::backend("sync the new store", cause);
+    let failed = |cause: std::io::Error| StoreError::backend("sync the new store", cause);
     for entry in fs::read_dir(folder).map_err(failed)? {
-        let path: PathBuf = entry.map_err(failed)?.path();
+        let path = entry.map_err(failed)?.path();
         if path.is_dir() {
             sync_all_in(&path)?;
         } else {
             match File::open(&path).and_then(|file| file.sync_all()) {
                 // An engine that is open may tidy up.
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
                 synced => synced.map_err(failed)?,
             }
         }
@@ -35,14 +35,12 @@ pub(super) fn sync_all_in(folder: &Path) -> Result<(), StoreError> {
 
 /// Syncs what names `folder` holds.
 #[cfg(unix)]
-pub(in crate::adapters) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|cause| StoreError::backend("sync the store's folder", cause))
+pub(super) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|cause| StoreError::backend("sync a folder", cause))
 }
 
 /// A folder cannot be opened for syncing here.
 #[cfg(not(unix))]
-pub(in crate::adapters) fn sync_folder(_folder: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_folder(_folder: &Path) -> Result<(), StoreError> {
     Ok(())
 }

@@ -14,22 +14,22 @@ pub(super) fn hold(path: &Path, name: &str, wait: Duration) -> Result<File, Stor
         .truncate(false)
         .write(true)
         .open(path.join(name))
-        .map_err(|cause| StoreError::backend("open the store's lock file", cause))?;
+        .map_err(|cause| StoreError::backend("open a folder's lock file", cause))?;
     if take(&lock, wait)? { Ok(lock) } else { Err(StoreError::Held { path: path.to_owned(), waited: wait }) }
 }
 
 /// Locks `file`, waiting up to `wait` while somebody else holds it; answers whether it is locked now.
-pub(in crate::adapters) fn take(file: &File, wait: Duration) -> Result<bool, StoreError> {
+pub(super) fn take(file: &File, wait: Duration) -> Result<bool, StoreError> {
     let locked = within(wait, || match file.try_lock() {
         Ok(()) => Ok(Some(())),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(cause)) => Err(StoreError::backend("lock the store's folder", cause)),
+        Err(TryLockError::Error(cause)) => Err(StoreError::backend("lock a folder", cause)),
     })?;
     Ok(locked.is_some())
 }
 
 /// Attempts until something comes of it, for about as long as `wait`, and at least once.
-pub(in crate::adapters) fn within<R>(
+pub(super) fn within<R>(
     wait: Duration,
     mut attempt: impl FnMut() -> Result<Option<R>, StoreError>,
 ) -> Result<Option<R>, StoreError> {

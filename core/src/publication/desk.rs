@@ -1,0 +1,85 @@
+//! What is being done for one listener right now, told by whoever does it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::clock::Timestamp;
+use crate::store::Position;
+
+/// A delivery in somebody's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Underway {
+    /// Which call this is; 1 for the first.
+    pub attempt: u32,
+    /// When the call began.
+    pub since: Timestamp,
+    /// The call has come back, and its delivery is settled with others, later.
+    pub is_handled: bool,
+    /// It is a dead letter that is called again.
+    pub is_replayed: bool,
+    ticket: u64,
+}
+
+/// The deliveries of one listener that are in somebody's hands. Never locked while anybody is called.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    underway: Mutex<HashMap<Position, Underway>>,
+    tickets: AtomicU64,
+    is_halted: AtomicBool,
+}
+
+impl Desk {
+    /// A call begins; the ticket names it from now on.
+    pub(crate) fn begin(&self, position: Position, attempt: u32, since: Timestamp, is_replayed: bool) -> u64 {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        let underway = Underway { attempt, since, is_handled: false, is_replayed, ticket };
+        self.underway.lock().insert(position, underway);
+        ticket
+    }
+
+    /// The call of this ticket came back, and its delivery is settled later.
+    pub(crate) fn handled(&self, position: Position, ticket: u64) {
+        if let Some(underway) = self.underway.lock().get_mut(&position).filter(|one| one.ticket == ticket) {
+            underway.is_handled = true;
+        }
+    }
+
+    /// What the call of this ticket came to is known to the store, unless it was handled and is still to be settled.
+    pub(crate) fn end(&self, position: Position, ticket: u64) {
+        let mut underway = self.underway.lock();
+        if underway.get(&position).is_some_and(|one| one.ticket == ticket && !one.is_handled) {
+            underway.remove(&position);
+        }
+    }
+
+    /// These were handled, and are settled.
+    pub(crate) fn settled(&self, positions: impl Iterator<Item = Position>) {
+        let mut underway = self.underway.lock();
+        for position in positions {
+            if underway.get(&position).is_some_and(|one| one.is_handled) {
+                underway.remove(&position);
+            }
+        }
+    }
+
+    /// Nothing runs any more.
+    pub(crate) fn clear(&self) {
+        self.underway.lock().clear();
+    }
+
+    pub(crate) fn underway(&self) -> HashMap<Position, Underway> {
+        self.underway.lock().clone()
+    }
+
+    /// Whether the listener is called at all.
+    pub(crate) fn set_halted(&self, is_halted: bool) {
+        self.is_halted.store(is_halted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_halted(&self) -> bool {
+        self.is_halted.load(Ordering::Relaxed)
+    }
+}
