@@ -3,10 +3,17 @@
 //! The only module that reads a wall clock, sleeps or draws a random number; everything else asks it.
 //! Tests pass a clock that they move by hand (`testing::MovedClock`).
 
+mod backoff;
+pub mod span;
+mod ticks;
+
+pub use backoff::{Backoff, exponential, fixed, linear};
+
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, select};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -43,7 +50,27 @@ pub trait Clock: Send + Sync + 'static {
     fn sleep_until(&self, due: Timestamp) -> BoxFuture<'static, ()> {
         self.sleep(due.since(self.now()))
     }
+
+    /// Nanoseconds since a moment of this clock's own, which never go back: for what has passed, not for dates.
+    ///
+    /// A clock that is moved by hand tells them by its own time.
+    fn ticks(&self) -> u64 {
+        self.now().0.saturating_mul(1_000_000)
+    }
+
+    /// As [`ticks`](Self::ticks), told faster where the system can, and then behind by up to [`COARSE`].
+    fn coarse_ticks(&self) -> u64 {
+        self.ticks()
+    }
+
+    /// Blocks the calling thread until `done` is, at most until `span` has passed on this clock; answers whether it is done.
+    fn block(&self, span: Duration, done: Pin<&mut (dyn Future<Output = ()> + Send)>) -> bool {
+        matches!(futures::executor::block_on(select(done, self.sleep(span))), Either::Left(_))
+    }
 }
+
+/// By how much coarse ticks may be behind.
+pub const COARSE: Duration = Duration::from_millis(10);
 
 /// The machine's clock, waiting on tokio's timer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,6 +85,26 @@ impl Clock for SystemClock {
     fn sleep(&self, span: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(span))
     }
+
+    #[inline]
+    fn ticks(&self) -> u64 {
+        ticks::precise()
+    }
+
+    #[inline]
+    fn coarse_ticks(&self) -> u64 {
+        ticks::coarse()
+    }
+
+    /// Without tokio's timer, which may be driven by the very thread that is to be blocked.
+    fn block(&self, span: Duration, done: Pin<&mut (dyn Future<Output = ()> + Send)>) -> bool {
+        ticks::park(span, done)
+    }
+}
+
+/// Blocks the calling thread for `span` of `clock`'s time.
+pub(crate) fn pause(clock: &dyn Clock, span: Duration) {
+    clock.block(span, pin!(std::future::pending()));
 }
 
 /// Measures how long something took, in real time, also where the clock is one that a test moves: for figures, never for decisions.

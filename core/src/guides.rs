@@ -9,6 +9,11 @@ macro_rules! guides {
     };
 }
 
+#[cfg(feature = "resilience")]
+guides! {
+    resilience: "resilience.md",
+}
+
 guides! {
     listeners: "listeners.md",
     units: "units.md",

@@ -111,6 +111,8 @@
 //! - `cli`: the program `aftercommit`, for whoever operates a store.
 //! - `tracing`: spans around units of work and listener calls.
 //! - `metrics`: counters, durations and gauges through the `metrics` facade.
+//! - `resilience`: circuit breaker, retry, rate limiter, time limiter, bulkhead and fallback around calls.
+//! - `tower`: pipelines of policies as layers of `tower`.
 //! - `testing`: a clock that tests move, a recorder, a failing store, and runs that a seed decides (`testing::sim`).
 
 mod activity;
@@ -128,6 +130,8 @@ mod lock;
 pub mod observe;
 pub mod prelude;
 pub mod publication;
+#[cfg(feature = "resilience")]
+pub mod resilience;
 pub mod runtime;
 pub mod store;
 pub mod table;
@@ -141,6 +145,8 @@ pub use event::Event;
 pub use key::Key;
 pub use transaction::{Phase, Tx};
 
+#[cfg(all(feature = "macros", feature = "resilience"))]
+pub use aftercommit_macros::resilient;
 #[cfg(all(feature = "macros", feature = "testing"))]
 pub use aftercommit_macros::sim_test;
 #[cfg(feature = "macros")]
@@ -151,6 +157,8 @@ pub use aftercommit_macros::{Event, Key, listener, listeners};
 pub mod __private {
     pub use crate::event::{EventSlot, Stored};
     pub use crate::listener::{Declared, Linked, Registration, must_settle};
+    #[cfg(feature = "resilience")]
+    pub use crate::resilience::attribute as resilient;
     pub use crate::transaction::CallFuture;
     #[cfg(feature = "macros")]
     pub use inventory;

@@ -143,6 +143,16 @@ pub enum Notice<'a> {
         /// What the archive or the store said.
         cause: &'a StoreError,
     },
+    /// The policies of a pipeline are nested as they are written, which is not the default nesting; told once, at start.
+    NestedAsWritten {
+        /// The pipeline.
+        pipeline: &'a str,
+        /// The nesting: `CircuitBreaker(Retry(call))`.
+        nesting: &'a str,
+    },
+    /// Something happened in a policy of a pipeline that the bus knows.
+    #[cfg(feature = "resilience")]
+    Policy(&'a crate::resilience::PolicyEvent),
     /// Work that was begun was given up: the bus or its runtime ended first.
     Abandoned {
         /// What it was.
@@ -237,6 +247,11 @@ impl fmt::Display for Notice<'_> {
             Notice::ArchiveFailed { cause } => {
                 write!(out, "the log keeps what could not be archived: {}", with_causes(*cause))
             }
+            Notice::NestedAsWritten { pipeline, nesting } => {
+                write!(out, "the policies of pipeline `{pipeline}` are nested as written: {nesting}")
+            }
+            #[cfg(feature = "resilience")]
+            Notice::Policy(event) => event.fmt(out),
             Notice::Abandoned { what } => write!(out, "given up, as the bus or its runtime ended first: {what}"),
             Notice::Warning(warning) => warning.fmt(out),
         }
@@ -372,7 +387,9 @@ impl Watch {
             Notice::Abandoned { .. } => Some(&self.abandoned),
             Notice::WorkerStopped { .. } => Some(&self.stopped_workers),
             Notice::Slow { .. } => Some(&self.slow),
-            Notice::Warning(_) => None,
+            #[cfg(feature = "resilience")]
+            Notice::Policy(_) => None,
+            Notice::NestedAsWritten { .. } | Notice::Warning(_) => None,
         };
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);

@@ -5,6 +5,8 @@
 mod keeper;
 mod lifecycle;
 mod orphans;
+#[cfg(feature = "resilience")]
+mod policies;
 
 pub use lifecycle::ShutdownError;
 
@@ -72,6 +74,8 @@ pub struct BusBuilder {
     retention: Option<Retention>,
     archive: Option<Arc<dyn Archive>>,
     forget_orphans_after: Option<Duration>,
+    #[cfg(feature = "resilience")]
+    policies: policies::Declared,
 }
 
 impl Bus {
@@ -98,6 +102,8 @@ impl Bus {
             retention: None,
             archive: None,
             forget_orphans_after: None,
+            #[cfg(feature = "resilience")]
+            policies: policies::Declared::default(),
         }
     }
 }
@@ -286,6 +292,8 @@ impl BusBuilder {
         if let Err(reason) = self.errors.check() {
             return Err(StartError::Listener { listener: "all".to_owned(), reason: reason.to_owned() });
         }
+        #[cfg(feature = "resilience")]
+        let policies = self.policies.gather(&listeners)?;
         let (registry, durable) = wire(listeners)?;
         check_event_names(&durable)?;
         let store = self.store.unwrap_or_else(|| Arc::new(crate::adapters::memory::MemoryStore::new()));
@@ -352,10 +360,14 @@ impl BusBuilder {
             lock_wait: self.lock_wait,
             durability: self.durability,
             running: OnceLock::new(),
+            #[cfg(feature = "resilience")]
+            policies,
             #[cfg(feature = "tracing")]
             links: crate::bus::links::Links::default(),
         });
         warn(&core).await?;
+        #[cfg(feature = "resilience")]
+        policies::tell(&core);
         let has_orphans = orphans::look(&core).await?;
         let running = Arc::new(Running { core: core.clone(), workers: Workers::new(Arc::new(ground), runtime) });
         core.running.get_or_init(|| Arc::downgrade(&running));

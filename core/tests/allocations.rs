@@ -126,3 +126,40 @@ fn a_call_that_fits_its_slot_allocates_nothing_and_a_larger_one_once() {
     assert_eq!(of_a_unit(100, awaited_with::<SMALL>), one);
     assert_eq!(of_a_unit(100, awaited_with::<LARGE>), one + 100 * EVENTS);
 }
+
+#[cfg(feature = "resilience")]
+mod policies {
+    use std::time::Duration;
+
+    use aftercommit::error::PolicyError;
+    use aftercommit::resilience::{
+        BreakerSettings, BulkheadSettings, Pipeline, PipelineBuilder, RateSettings, RetrySettings,
+    };
+    use allocation_counter::measure;
+    use futures::FutureExt;
+
+    fn check(builder: PipelineBuilder) {
+        let pipeline = builder.build().expect("legal");
+        let call = || {
+            let answer = pipeline.call(async || Ok::<_, PolicyError>(std::hint::black_box(7))).now_or_never();
+            assert_eq!(answer, Some(Ok(7)));
+        };
+        call();
+        assert_eq!(measure(call).count_total, 0, "{pipeline}");
+    }
+
+    #[test]
+    fn a_call_that_succeeds_allocates_nothing_through_each_policy_and_through_all_five() {
+        let named = || Pipeline::named("gateway");
+        let breaker = || BreakerSettings::new().slow_calls(Duration::from_secs(4), 50.0);
+        let rate = RateSettings::new(1_000_000, Duration::from_secs(1));
+        check(named().retry(RetrySettings::new()));
+        check(named().circuit_breaker(breaker()));
+        check(named().circuit_breaker(breaker().within(Duration::from_secs(10))));
+        check(named().rate_limiter(rate));
+        check(named().time_limiter(Duration::from_secs(1)));
+        check(named().bulkhead(BulkheadSettings::new(10)));
+        let five = named().retry(RetrySettings::new()).circuit_breaker(breaker()).rate_limiter(rate);
+        check(five.time_limiter(Duration::from_secs(1)).bulkhead(BulkheadSettings::new(10)));
+    }
+}

@@ -154,3 +154,40 @@ fn a_slow_call_is_counted() {
         check(&figures(&snapshotter), &[("slow_total{who=slow}", 1.0)]);
     });
 }
+
+#[cfg(feature = "resilience")]
+#[test]
+fn what_happens_in_policies_is_counted_and_how_they_are_is_sampled() {
+    use aftercommit::resilience::{BreakerSettings, BulkheadSettings, Pipeline, RateSettings, RetrySettings};
+
+    recorded(async |snapshotter| {
+        let gateway = Pipeline::named("gateway")
+            .retry(RetrySettings::new().attempts(2).backoff(fixed(Duration::ZERO)))
+            .circuit_breaker(BreakerSettings::new().last(2).minimum_calls(2))
+            .rate_limiter(RateSettings::new(5, Duration::from_secs(60)))
+            .bulkhead(BulkheadSettings::new(3))
+            .clock(MovedClock::default())
+            .build()
+            .expect("legal");
+        let bus = Bus::builder().observer(Metrics::new()).policies(&gateway).start().await.expect("it starts");
+        for _ in 0..2 {
+            assert!(gateway.call(async || Err::<(), BoxError>("down".into())).await.is_err());
+        }
+        Metrics::sample(&bus).await.expect("the store answers");
+        check(
+            &figures(&snapshotter),
+            &[
+                ("retried_total{name=gateway}", 1.0),
+                ("gave_up_total{name=gateway}", 1.0),
+                ("breaker_moved_total{name=gateway,to=open}", 1.0),
+                ("policy_refused_total{kind=circuit-breaker,name=gateway}", 1.0),
+                ("breaker_state{name=gateway,state=open}", 1.0),
+                ("breaker_state{name=gateway,state=closed}", 0.0),
+                ("breaker_failure_rate{name=gateway}", 100.0),
+                ("bulkhead_calls{name=gateway}", 0.0),
+                ("policy_waiting{kind=rate-limiter,name=gateway}", 0.0),
+                ("permits{name=gateway}", 3.0),
+            ],
+        );
+    });
+}

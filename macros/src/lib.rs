@@ -7,6 +7,7 @@
 mod event;
 mod key;
 mod listener;
+mod resilient;
 mod sim;
 mod support;
 
@@ -103,6 +104,7 @@ pub fn derive_key(input: TokenStream) -> TokenStream {
 /// - `without_tx = run`: run at once if published without a unit of work, instead of refusing.
 /// - `spawn`: send an `async fn` to the background. `blocking`: run a `fn` on the blocking pool.
 /// - `slow_after = Duration::from_secs(1)`: tell the observer of a call that takes longer, while it still runs.
+/// - `resilient = GATEWAY`: call it through these policies (feature `resilience`).
 /// - `durable`: owed until done, across restarts. With it:
 ///   - `formerly = [".."]`: former ids.
 ///   - `sequence = Total` or `Unordered`: which events come one after another; `PerKey` by default. `concurrency = 8`: how many
@@ -176,4 +178,57 @@ pub fn listeners(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn sim_test(args: TokenStream, item: TokenStream) -> TokenStream {
     sim::attribute(args.into(), item.into()).into()
+}
+
+/// Calls a function through a pipeline of policies; needs the feature `resilience`.
+///
+/// ```
+/// use std::sync::LazyLock;
+/// use std::time::Duration;
+///
+/// use aftercommit::error::PolicyError;
+/// use aftercommit::resilience::{BreakerSettings, Pipeline, RetrySettings};
+/// use aftercommit::resilient;
+///
+/// static GATEWAY: LazyLock<Pipeline> = LazyLock::new(|| {
+///     Pipeline::named("gateway")
+///         .retry(RetrySettings::new().attempts(3))
+///         .circuit_breaker(BreakerSettings::new())
+///         .time_limiter(Duration::from_secs(2))
+///         .build()
+///         .expect("legal")
+/// });
+///
+/// #[derive(Debug, thiserror::Error)]
+/// enum PriceError {
+///     #[error("unknown product")]
+///     Unknown,
+///     #[error(transparent)]
+///     Policy(#[from] PolicyError),
+/// }
+///
+/// #[resilient(with = GATEWAY, fallback(PriceError::Policy(_) => last_price))]
+/// async fn price(product: u32, currency: &str) -> Result<u64, PriceError> {
+///     Ok(100)
+/// }
+///
+/// async fn last_price(product: u32, currency: &str, error: PriceError) -> Result<u64, PriceError> {
+///     Ok(90)
+/// }
+/// ```
+///
+/// The function keeps its name and its signature; its body becomes one call through the pipeline, made again where a retry says so.
+/// So what it takes by value is cloned for each attempt, and `&mut` is refused. It answers with a `Result` whose error can hold a
+/// `PolicyError`. In an impl block it takes `&self`; an `async fn` waits on the runtime, a `fn` on its thread.
+///
+/// # Arguments
+/// - `with = GATEWAY`: the pipeline; anything that dereferences to one, also `self.gateway`.
+/// - `fallback = last_price`: a function that answers in the place of every error. It takes what the function takes, `self` included,
+///   and then the error; or the error alone. That of an `async fn` is an `async fn`.
+/// - `fallback(PriceError::Policy(_) => last_price, PriceError::Unknown if .. => nothing)`: for the first pattern that the error
+///   meets; an error that meets none stays.
+/// - `crate = ::path`: where `aftercommit` is, if it is not called so.
+#[proc_macro_attribute]
+pub fn resilient(args: TokenStream, item: TokenStream) -> TokenStream {
+    resilient::attribute(args.into(), item.into()).into()
 }

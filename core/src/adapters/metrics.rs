@@ -38,8 +38,27 @@
 //! | `aftercommit_oldest_age_seconds` | gauge | `listener` | age of the oldest event it has not settled; 0 if there is none |
 //! | `aftercommit_store_bytes` | gauge | | what the store takes on the disk; missing where it does not know |
 //!
+//! With the feature `resilience`, of the policies that the bus knows:
+//!
+//! | name | kind | labels | what |
+//! |---|---|---|---|
+//! | `aftercommit_policy_refused_total` | counter | `kind`, `name` | calls not let through |
+//! | `aftercommit_breaker_moved_total` | counter | `name`, `to` | transitions of circuit breakers, by the state they lead to |
+//! | `aftercommit_retried_total` | counter | `name` | calls made again |
+//! | `aftercommit_gave_up_total` | counter | `name` | calls not made again, as attempts, time or budget were used up |
+//! | `aftercommit_timed_out_total` | counter | `name` | calls dropped, as they took too long |
+//! | `aftercommit_fell_back_total` | counter | `name` | answers of fallbacks |
+//! | `aftercommit_breaker_state` | gauge | `name`, `state` | 1 for the state a circuit breaker is in, 0 for the others |
+//! | `aftercommit_breaker_failure_rate` | gauge | `name` | percent of calls that failed; missing while it is unknown |
+//! | `aftercommit_bulkhead_calls` | gauge | `name` | calls under way |
+//! | `aftercommit_policy_waiting` | gauge | `kind`, `name` | callers that wait for a bulkhead or a rate limiter |
+//! | `aftercommit_permits` | gauge | `name` | permits that a rate limiter has left; below zero if some are reserved |
+//!
 //! The gauges are set by [`Metrics::sample`], as nothing happens on a bus that is stuck. Everything else is counted when it happens,
 //! which every publish and every call of a listener pays for.
+
+#[cfg(feature = "resilience")]
+mod policies;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
@@ -92,6 +111,8 @@ impl Metrics {
             metrics::Unit::Seconds,
             "age of the oldest event a durable listener has not settled"
         );
+        #[cfg(feature = "resilience")]
+        policies::describe();
         describe_gauge!("aftercommit_store_bytes", metrics::Unit::Bytes, "what the store takes on the disk");
         Self {}
     }
@@ -108,6 +129,8 @@ impl Metrics {
             gauge!("aftercommit_lag", "listener" => lag.listener.clone()).set(lag.behind as f64);
             gauge!("aftercommit_oldest_age_seconds", "listener" => lag.listener).set(age);
         }
+        #[cfg(feature = "resilience")]
+        policies::sample(&bus.policies());
         if let Some(bytes) = bus.store_size() {
             gauge!("aftercommit_store_bytes").set(bytes as f64);
         }
@@ -153,7 +176,9 @@ impl Observer for Metrics {
             Notice::InDoubt { .. } => counter!("aftercommit_in_doubt_total").increment(1),
             Notice::ArchiveFailed { .. } => counter!("aftercommit_archive_failures_total").increment(1),
             Notice::Abandoned { .. } => counter!("aftercommit_abandoned_total").increment(1),
-            Notice::Warning(_) => {}
+            #[cfg(feature = "resilience")]
+            Notice::Policy(event) => policies::count(event),
+            Notice::NestedAsWritten { .. } | Notice::Warning(_) => {}
         }
     }
 

@@ -17,6 +17,8 @@ pub mod metrics;
 pub mod redb;
 #[cfg(feature = "sled")]
 pub mod sled;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 #[cfg(any(feature = "sled", feature = "redb"))]
 pub use kind::Kind;

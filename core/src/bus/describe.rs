@@ -79,6 +79,7 @@ fn remarks(listener: &Descriptor) -> Vec<String> {
     if listener.without_tx == WithoutTx::Run {
         remarks.push("also without a unit of work".to_owned());
     }
+    remarks.extend(listener.resilient.as_ref().map(|nesting| format!("through {nesting}")));
     if let Some(durable) = &listener.durable {
         let exactly = if listener.wants_tx { "exactly once" } else { "at least once" };
         let exactly = if listener.wants_delivery { "at least once, settled exactly once" } else { exactly };

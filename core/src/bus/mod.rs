@@ -71,6 +71,8 @@ pub(crate) struct Core {
     pub(crate) durability: Durability,
     /// What keeps the bus running, for handles that do not: weak, so that they do not keep it either.
     pub(crate) running: OnceLock<Weak<Running>>,
+    #[cfg(feature = "resilience")]
+    pub(crate) policies: crate::resilience::Policies,
     #[cfg(feature = "tracing")]
     pub(crate) links: links::Links,
 }
@@ -284,6 +286,12 @@ impl Bus {
     /// Who listens to what, when, in which order.
     pub fn describe(&self) -> Description {
         Description::new(self.core.registry.descriptors())
+    }
+
+    /// The pipelines of policies that it knows: those of its listeners, and those given to the builder.
+    #[cfg(feature = "resilience")]
+    pub fn policies(&self) -> crate::resilience::Policies {
+        self.core.policies.clone()
     }
 
     /// How many keys are locked or waited for right now.

@@ -8,6 +8,7 @@ mod dead_letter;
 mod decode;
 mod listener;
 mod lock;
+mod policy;
 mod publish;
 mod start;
 mod store;
@@ -17,6 +18,7 @@ pub use dead_letter::DeadLetterError;
 pub use decode::DecodeError;
 pub use listener::{AfterError, ListenerError, Panicked};
 pub use lock::LockError;
+pub use policy::{InvalidPolicy, PolicyError};
 pub use publish::PublishError;
 pub use start::{StartError, Warning};
 pub use store::{KeyError, StoreError};
@@ -49,6 +51,9 @@ pub enum Error {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A resilience policy did not let a call through, or cut it short.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 impl Error {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::StoreError;
+use super::{InvalidPolicy, StoreError};
 
 /// Why a bus did not start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,9 @@ pub enum StartError {
         /// What is missing or too much, and what to do.
         reason: String,
     },
+    /// A policy, a pipeline or a file of them cannot work.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
     /// There is no tokio runtime to run on.
     #[error("a bus must be started inside a tokio runtime")]
     NoRuntime,
@@ -139,6 +142,13 @@ pub enum Warning {
         /// The stored name.
         name: String,
     },
+    /// The policies of a pipeline, nested and configured as they are, partly defeat each other.
+    SuspiciousPolicies {
+        /// The pipeline.
+        pipeline: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A listener for a rollback runs although nothing was rolled back, because it said `without_tx = run`.
     RollbackWithoutUnit {
         /// The id of the listener.
@@ -171,6 +181,7 @@ impl std::fmt::Display for Warning {
                 "durable listener `{listener}` may be owed events stored as `{name}`, which it does not take any more, so that these park: \
                  if the event was renamed, say `formerly = [\"{name}\"]` on it"
             ),
+            Warning::SuspiciousPolicies { pipeline, reason } => write!(out, "pipeline `{pipeline}`: {reason}"),
             Warning::RollbackWithoutUnit { listener } => {
                 write!(
                     out,

@@ -1,6 +1,8 @@
 //! Declaring a listener by hand; the macros write the same calls.
 
 mod durable;
+#[cfg(feature = "resilience")]
+mod resilient;
 
 use std::any::{Any, TypeId};
 use std::marker::PhantomData;
@@ -55,6 +57,7 @@ pub fn on<E: Event>(id: impl Into<String>) -> Declaration<E> {
             decides: false,
             durable: None,
             slow_after: None,
+            resilient: None,
             module: "",
             location: {
                 let here = Location::caller();
@@ -65,6 +68,10 @@ pub fn on<E: Event>(id: impl Into<String>) -> Declaration<E> {
         condition: None,
         clone: None,
         fallback: None,
+        #[cfg(feature = "resilience")]
+        pipeline: None,
+        #[cfg(feature = "resilience")]
+        through: resilient::through,
         register: |listener| Registration(Box::new(listener)),
     }
 }
@@ -76,6 +83,11 @@ pub struct Declaration<E> {
     condition: Option<Condition<E>>,
     clone: Option<fn(&E) -> E>,
     fallback: Option<Fallback<E>>,
+    #[cfg(feature = "resilience")]
+    pipeline: Option<crate::resilience::Pipeline>,
+    /// Given by [`on`], as `register` is.
+    #[cfg(feature = "resilience")]
+    through: fn(&crate::resilience::Pipeline, Body<E>) -> Body<E>,
     /// Given by [`on`], the one place that asks for an [`Event`]: a type that is none is then reported once.
     register: fn(Listener<E>) -> Registration,
 }
@@ -222,12 +234,19 @@ impl<E: 'static> Declaration<E> {
     }
 
     fn end(self, body: Body<E>) -> Registration {
+        #[cfg(feature = "resilience")]
+        let body = match &self.pipeline {
+            Some(pipeline) => (self.through)(pipeline, body),
+            None => body,
+        };
         (self.register)(Listener {
             descriptor: self.descriptor,
             body,
             condition: self.condition,
             clone: self.clone,
             fallback: self.fallback,
+            #[cfg(feature = "resilience")]
+            pipeline: self.pipeline,
             observed: None,
         })
     }
@@ -317,6 +336,9 @@ pub(crate) trait ErasedListener: Any + Send {
     fn slot(&self) -> Option<usize>;
     fn observe(&mut self, observing: &Observing);
     fn builder(&self) -> Box<dyn ErasedBuilder>;
+    /// The policies its calls go through.
+    #[cfg(feature = "resilience")]
+    fn pipeline(&self) -> Option<&crate::resilience::Pipeline>;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
@@ -327,6 +349,10 @@ impl<E: Event> ErasedListener for Listener<E> {
 
     fn check(&self) -> Result<(), StartError> {
         self.descriptor.check(self.clone.is_some())?;
+        #[cfg(feature = "resilience")]
+        if let Some(pipeline) = &self.pipeline {
+            resilient::check(&self.descriptor, pipeline)?;
+        }
         if self.descriptor.durable.is_some() && E::STORED.is_none() {
             let reason = "its event has no stored form (`Event::STORED`), so that none of it could be owed to it";
             return Err(StartError::Listener { listener: self.descriptor.id.clone(), reason: reason.to_owned() });
@@ -349,6 +375,11 @@ impl<E: Event> ErasedListener for Listener<E> {
 
     fn builder(&self) -> Box<dyn ErasedBuilder> {
         Box::new(Builder::<E>::default())
+    }
+
+    #[cfg(feature = "resilience")]
+    fn pipeline(&self) -> Option<&crate::resilience::Pipeline> {
+        self.pipeline.as_ref()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

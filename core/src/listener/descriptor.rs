@@ -45,6 +45,8 @@ pub struct Descriptor {
     pub durable: Option<Durable>,
     /// How long a call may take before the observer is told.
     pub slow_after: Option<Duration>,
+    /// The nesting of the policies that its calls go through, and their pipeline's name.
+    pub resilient: Option<String>,
     /// The module it is declared in; empty if it was declared by hand without one.
     pub module: &'static str,
     /// Where it is declared, as `file:line`.

@@ -1,4 +1,4 @@
-//! THE call of a listener: condition, then who observes it and span, then the function.
+//! THE call of a listener: condition, then who observes it and span, then its policies, then the function.
 //!
 //! A listener without options is a bare call. Panics pass through here; whoever must contain them does.
 
@@ -30,6 +30,9 @@ pub(crate) struct Listener<E> {
     pub(crate) clone: Option<fn(&E) -> E>,
     /// What is called with a delivery that is out of attempts.
     pub(crate) fallback: Option<Fallback<E>>,
+    /// The policies that its body goes through.
+    #[cfg(feature = "resilience")]
+    pub(crate) pipeline: Option<crate::resilience::Pipeline>,
     /// Who stands around its calls, if anybody does.
     pub(crate) observed: Option<Observed>,
 }
@@ -65,7 +68,7 @@ pub(crate) type Condition<E> = Arc<dyn Fn(&E, &mut Call<'_>) -> bool + Send + Sy
 pub(crate) type Fallback<E> = Arc<dyn Fn(&E, &GivenUp, &mut Call<'_>) -> Answered + Send + Sync>;
 type SyncFn<E> = dyn Fn(&E, &mut Call<'_>) -> Answered + Send + Sync;
 type BatchFn<E> = dyn Fn(&[Delivered<E>], &mut Call<'_>) -> Answered + Send + Sync;
-type AsyncBatchFn<E> = dyn for<'a> Fn(&'a [Delivered<E>], Call<'a>) -> CallFuture<'a> + Send + Sync;
+pub(super) type AsyncBatchFn<E> = dyn for<'a> Fn(&'a [Delivered<E>], Call<'a>) -> CallFuture<'a> + Send + Sync;
 
 /// The function of a listener.
 pub(crate) enum Body<E> {

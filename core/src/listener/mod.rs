@@ -19,6 +19,7 @@ mod registry;
 mod rules;
 mod versions;
 
+pub use crate::clock::{Backoff, exponential, fixed, linear};
 pub use answer::{IntoAnswer, Publish, Settled, SettlesDelivery};
 pub use batch::{Delivered, FailedAt};
 pub use call::{Call, FromCall, State, StopSignal};
@@ -29,7 +30,7 @@ pub use declare::{Declaration, Declared, Linked, Registration, on};
 pub use descriptor::{Descriptor, Mode, Need, WithoutTx};
 pub use durable::{AckMode, Batch, Durable, Followers, Parking, Sequence, StartAt, WhenFull};
 pub use fallback::GivenUp;
-pub use redeliver::{Backoff, Redeliver, exponential, fixed, linear};
+pub use redeliver::Redeliver;
 pub use rules::ErrorRules;
 
 pub(crate) use call::{About, CallAround, States, Stopper};

@@ -308,6 +308,10 @@ impl Bus {
     /// As at start.
     pub async fn register(&self, mut registration: Registration) -> Result<(), StartError> {
         registration.0.observe(&self.core.observing);
+        #[cfg(feature = "resilience")]
+        if let Some(pipeline) = registration.0.pipeline() {
+            self.core.policies.add(pipeline)?;
+        }
         let descriptor = registration.descriptor();
         check_needs([descriptor].into_iter(), &self.core.calls.states)?;
         let (id, formerly) = (descriptor.id.clone(), descriptor.formerly.clone());

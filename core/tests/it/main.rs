@@ -22,6 +22,7 @@ mod kills;
 mod kills_kept;
 mod lc;
 mod publications;
+mod resilience;
 mod retention;
 mod review;
 mod sendable;

@@ -28,6 +28,7 @@ const FORMS: &[Form] = &[
     form("start", "start = Beginning"),
     form("time_limit", "time_limit = Duration::from_secs(5)"),
     form("slow_after", "slow_after = Duration::from_secs(1)"),
+    form("resilient", "resilient = GATEWAY"),
     form("crate", "crate = ::aftercommit"),
 ];
 
@@ -55,6 +56,7 @@ pub(crate) struct Args {
     pub(crate) start: Option<Said<Word>>,
     pub(crate) time_limit: Option<Said<Expr>>,
     pub(crate) slow_after: Option<Said<Expr>>,
+    pub(crate) resilient: Option<Said<Expr>>,
 }
 
 impl Args {
@@ -80,6 +82,7 @@ impl Args {
             start: None,
             time_limit: None,
             slow_after: None,
+            resilient: None,
         };
         read_tokens(tokens, FORMS, errors, |name, input, errors| args.set(name, input, errors));
         args
@@ -118,6 +121,7 @@ impl Args {
             "concurrency" => self.concurrency = said(name, args::value(input)?),
             "time_limit" => self.time_limit = said(name, args::value(input)?),
             "slow_after" => self.slow_after = said(name, args::value(input)?),
+            "resilient" => self.resilient = said(name, args::value(input)?),
             _ => self.krate = args::path(input)?,
         }
         Ok(())

@@ -111,12 +111,14 @@ fn options(model: &Model<'_>) -> TokenStream {
     let (when, condition): (Vec<_>, Vec<_>) = condition.unzip();
     let without_tx = args.without_tx.iter().map(|_| quote!(#krate::listener::WithoutTx::Run));
     let slow_after = args.slow_after.iter().map(|said| &said.value);
+    let resilient = args.resilient.iter().map(|said| &said.value);
     quote! {
         #(.phase(#krate::Phase::#phase))*
         #(.order(#order))*
         #(.#when(#condition))*
         #(.without_tx(#without_tx))*
         #(.slow_after(#slow_after))*
+        #(.resilient(&#resilient))*
     }
 }
 

@@ -1,0 +1,637 @@
+//! Policies around a call, one inside the other.
+//!
+//! In the default nesting it does not matter in which order they are written:
+//!
+//! ```text
+//! Fallback( Retry( CircuitBreaker( RateLimiter( TimeLimiter( Bulkhead( call ))))))
+//! ```
+//!
+//! as in resilience4j, with the fallback around everything. Another nesting is asked for with `as_written`, and then the policy that
+//! is written first is the outermost. How a call goes through them is in [`run`](super::run).
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::bulkhead::{Bulkhead, BulkheadSettings};
+use super::circuit_breaker::{BreakerSettings, CircuitBreaker};
+use super::defeat::{self, Defeat};
+use super::event::Told;
+use super::fallback::Fallback;
+use super::rate_limiter::{RateLimiter, RateSettings};
+use super::retry::{Retry, RetrySettings};
+use super::run;
+use super::time_limiter::{TimeLimitSettings, TimeLimiter};
+use crate::clock::{Chance, Clock, SystemClock};
+use crate::error::{InvalidPolicy, PolicyError};
+
+/// A kind of policy, in the order of the default nesting, the outermost first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// [`Fallback`].
+    Fallback,
+    /// [`Retry`].
+    Retry,
+    /// [`CircuitBreaker`].
+    CircuitBreaker,
+    /// [`RateLimiter`].
+    RateLimiter,
+    /// [`TimeLimiter`].
+    TimeLimiter,
+    /// [`Bulkhead`].
+    Bulkhead,
+}
+
+impl Kind {
+    /// As it is written in sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Fallback => "fallback",
+            Kind::Retry => "retry",
+            Kind::CircuitBreaker => "circuit breaker",
+            Kind::RateLimiter => "rate limiter",
+            Kind::TimeLimiter => "time limiter",
+            Kind::Bulkhead => "bulkhead",
+        }
+    }
+
+    /// As it is written in a picture of the nesting.
+    fn picture(self) -> &'static str {
+        match self {
+            Kind::Fallback => "Fallback",
+            Kind::Retry => "Retry",
+            Kind::CircuitBreaker => "CircuitBreaker",
+            Kind::RateLimiter => "RateLimiter",
+            Kind::TimeLimiter => "TimeLimiter",
+            Kind::Bulkhead => "Bulkhead",
+        }
+    }
+
+    /// As it is written in a file.
+    pub fn key(self) -> &'static str {
+        match self {
+            Kind::Fallback => "fallback",
+            Kind::Retry => "retry",
+            Kind::CircuitBreaker => "circuit-breaker",
+            Kind::RateLimiter => "rate-limiter",
+            Kind::TimeLimiter => "time-limiter",
+            Kind::Bulkhead => "bulkhead",
+        }
+    }
+}
+
+/// A policy of any kind.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Policy {
+    /// Answers in the place of an error.
+    Fallback(Fallback),
+    /// Makes a call again.
+    Retry(Retry),
+    /// Stops calling what fails anyway.
+    CircuitBreaker(CircuitBreaker),
+    /// So many calls per time.
+    RateLimiter(RateLimiter),
+    /// So long per call.
+    TimeLimiter(TimeLimiter),
+    /// So many calls at once.
+    Bulkhead(Bulkhead),
+}
+
+impl Policy {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Policy::Fallback(_) => Kind::Fallback,
+            Policy::Retry(_) => Kind::Retry,
+            Policy::CircuitBreaker(_) => Kind::CircuitBreaker,
+            Policy::RateLimiter(_) => Kind::RateLimiter,
+            Policy::TimeLimiter(_) => Kind::TimeLimiter,
+            Policy::Bulkhead(_) => Kind::Bulkhead,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Policy::Fallback(one) => one.name(),
+            Policy::Retry(one) => one.name(),
+            Policy::CircuitBreaker(one) => one.name(),
+            Policy::RateLimiter(one) => one.name(),
+            Policy::TimeLimiter(one) => one.name(),
+            Policy::Bulkhead(one) => one.name(),
+        }
+    }
+
+    /// Tells `told` what happens in it out of the ordinary from now on.
+    pub fn hear(&self, told: Told) {
+        self.hear_as(told, false);
+    }
+
+    /// As [`hear`](Self::hear), and each call that it lets through and that comes back too, which every call then pays for.
+    pub fn hear_all(&self, told: Told) {
+        self.hear_as(told, true);
+    }
+
+    fn hear_as(&self, told: Told, calls: bool) {
+        match (self, calls) {
+            (Policy::Fallback(one), _) => one.hear(told),
+            (Policy::Retry(one), _) => one.hear(told),
+            (Policy::CircuitBreaker(one), _) => one.hear(told),
+            (Policy::RateLimiter(one), false) => one.hear(told),
+            (Policy::RateLimiter(one), true) => one.hear_all(told),
+            (Policy::TimeLimiter(one), _) => one.hear(told),
+            (Policy::Bulkhead(one), false) => one.hear(told),
+            (Policy::Bulkhead(one), true) => one.hear_all(told),
+        }
+    }
+
+    /// Whether it is the very same one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Policy::Fallback(one), Policy::Fallback(other)) => one.is(other),
+            (Policy::Retry(one), Policy::Retry(other)) => one.is(other),
+            (Policy::CircuitBreaker(one), Policy::CircuitBreaker(other)) => one.is(other),
+            (Policy::RateLimiter(one), Policy::RateLimiter(other)) => one.is(other),
+            (Policy::TimeLimiter(one), Policy::TimeLimiter(other)) => one.is(other),
+            (Policy::Bulkhead(one), Policy::Bulkhead(other)) => one.is(other),
+            _ => false,
+        }
+    }
+
+    /// Its settings as declared, with what a file says differently.
+    pub(crate) fn overlay(&self, file: &serde_json::Value) -> Result<PolicySettings, InvalidPolicy> {
+        Ok(match self {
+            Policy::Fallback(_) => PolicySettings::None,
+            Policy::Retry(one) => PolicySettings::Retry(one.overlay(file)?),
+            Policy::CircuitBreaker(one) => PolicySettings::CircuitBreaker(one.overlay(file)?),
+            Policy::RateLimiter(one) => PolicySettings::RateLimiter(one.overlay(file)?),
+            Policy::TimeLimiter(one) => PolicySettings::TimeLimiter(one.overlay(file)?),
+            Policy::Bulkhead(one) => PolicySettings::Bulkhead(one.overlay(file)?),
+        })
+    }
+
+    /// Its present settings.
+    pub(crate) fn present(&self) -> PolicySettings {
+        match self {
+            Policy::Fallback(_) => PolicySettings::None,
+            Policy::Retry(one) => PolicySettings::Retry(one.settings()),
+            Policy::CircuitBreaker(one) => PolicySettings::CircuitBreaker(one.settings()),
+            Policy::RateLimiter(one) => PolicySettings::RateLimiter(one.settings()),
+            Policy::TimeLimiter(one) => PolicySettings::TimeLimiter(one.settings()),
+            Policy::Bulkhead(one) => PolicySettings::Bulkhead(one.settings()),
+        }
+    }
+
+    /// Other settings from now on; those of another kind of policy change nothing.
+    pub(crate) fn change(&self, settings: PolicySettings) -> Result<(), InvalidPolicy> {
+        match (self, settings) {
+            (Policy::Retry(one), PolicySettings::Retry(settings)) => one.change(settings),
+            (Policy::CircuitBreaker(one), PolicySettings::CircuitBreaker(settings)) => one.change(settings),
+            (Policy::RateLimiter(one), PolicySettings::RateLimiter(settings)) => one.change(settings),
+            (Policy::TimeLimiter(one), PolicySettings::TimeLimiter(settings)) => one.change(settings),
+            (Policy::Bulkhead(one), PolicySettings::Bulkhead(settings)) => one.change(settings),
+            _ => Ok(()),
+        }
+    }
+
+    fn settings(&self) -> String {
+        match self {
+            Policy::Fallback(_) => String::new(),
+            Policy::Retry(one) => {
+                let settings = one.settings();
+                let endless = settings.attempts == u32::MAX;
+                if endless { "attempts without end".to_owned() } else { format!("{} attempts", settings.attempts) }
+            }
+            Policy::CircuitBreaker(one) => {
+                let settings = one.settings();
+                format!("opens at {} % for {:?}", settings.failure_rate, settings.open_for)
+            }
+            Policy::RateLimiter(one) => {
+                let settings = one.settings();
+                format!("{} per {:?}, waits {:?}", settings.permits, settings.per, settings.timeout)
+            }
+            Policy::TimeLimiter(one) => format!("{:?}", one.settings().limit),
+            Policy::Bulkhead(one) => {
+                let settings = one.settings();
+                format!("{} at once, waits {:?}", settings.calls, settings.max_wait)
+            }
+        }
+    }
+}
+
+/// The settings of a policy of any kind.
+#[derive(Debug, Clone)]
+pub(crate) enum PolicySettings {
+    None,
+    Retry(RetrySettings),
+    CircuitBreaker(BreakerSettings),
+    RateLimiter(RateSettings),
+    TimeLimiter(TimeLimitSettings),
+    Bulkhead(BulkheadSettings),
+}
+
+macro_rules! from_policies {
+    ($($kind:ident),*) => {
+        $(
+            impl From<$kind> for Policy {
+                fn from(policy: $kind) -> Self {
+                    Policy::$kind(policy)
+                }
+            }
+        )*
+    };
+}
+
+from_policies!(Fallback, Retry, CircuitBreaker, RateLimiter, TimeLimiter, Bulkhead);
+
+/// Why a call through a pipeline failed: a policy, or the call itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError<E> {
+    /// A policy answered in the place of the call.
+    #[error(transparent)]
+    Policy(PolicyError),
+    /// The call's own error, as it is.
+    #[error("the call failed")]
+    Call(E),
+}
+
+impl<E: From<PolicyError>> CallError<E> {
+    /// The error as the call would say it.
+    pub fn into_own(self) -> E {
+        match self {
+            CallError::Policy(error) => error.into(),
+            CallError::Call(error) => error,
+        }
+    }
+}
+
+/// Policies around a call; clones are the same ones.
+///
+/// It lives where its dependency lives: one pipeline for a gateway, not one for each function that calls it.
+///
+/// ```
+/// use std::sync::LazyLock;
+/// use std::time::Duration;
+///
+/// use aftercommit::resilience::{BreakerSettings, BulkheadSettings, Pipeline, RateSettings, RetrySettings};
+///
+/// static GATEWAY: LazyLock<Pipeline> = LazyLock::new(|| {
+///     Pipeline::named("gateway")
+///         .retry(RetrySettings::new().attempts(3))
+///         .circuit_breaker(BreakerSettings::new().failure_rate(50.0))
+///         .rate_limiter(RateSettings::new(100, Duration::from_secs(1)))
+///         .time_limiter(Duration::from_secs(2))
+///         .bulkhead(BulkheadSettings::new(10))
+///         .build()
+///         .expect("legal")
+/// });
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let answer: Result<u32, Box<dyn std::error::Error + Send + Sync>> = GATEWAY.call(async || Ok(7)).await;
+/// assert_eq!(answer?, 7);
+/// assert_eq!(GATEWAY.nesting(), "Retry(CircuitBreaker(RateLimiter(TimeLimiter(Bulkhead(call)))))");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Pipeline(pub(crate) Arc<Plan>);
+
+/// What a pipeline is made of.
+pub(crate) struct Plan {
+    pub(crate) name: Arc<str>,
+    /// The outermost first.
+    pub(crate) levels: Box<[Policy]>,
+    pub(crate) clock: Arc<dyn Clock>,
+    as_written: bool,
+}
+
+/// How many policies one pipeline has at most.
+pub const LEVELS: usize = 8;
+
+impl Pipeline {
+    /// Begins a pipeline of this name, which its policies get too.
+    pub fn named(name: impl Into<Arc<str>>) -> PipelineBuilder {
+        PipelineBuilder {
+            name: name.into(),
+            clock: Arc::new(SystemClock),
+            seed: None,
+            as_written: false,
+            declared: Vec::new(),
+        }
+    }
+
+    /// A pipeline of one policy, with its name.
+    pub fn of(policy: impl Into<Policy>) -> Self {
+        let policy = policy.into();
+        Self(Arc::new(Plan {
+            name: policy.name().into(),
+            clock: match &policy {
+                Policy::CircuitBreaker(breaker) => breaker.clock().clone(),
+                _ => Arc::new(SystemClock),
+            },
+            levels: Box::new([policy]),
+            as_written: false,
+        }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn retries(&self) -> bool {
+        self.0.levels.iter().any(|level| matches!(level, Policy::Retry(_)))
+    }
+
+    pub(crate) fn limits_time(&self) -> bool {
+        self.0.levels.iter().any(|level| matches!(level, Policy::TimeLimiter(_)))
+    }
+
+    /// Whether a call may have to wait, as things are configured now.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.0.levels.iter().any(|level| match level {
+            Policy::Retry(retry) => !retry.settings().waits().is_zero() || retry.settings().wait_by.is_some(),
+            Policy::RateLimiter(limiter) => !limiter.settings().timeout.is_zero(),
+            Policy::Bulkhead(bulkhead) => !bulkhead.settings().max_wait.is_zero(),
+            Policy::Fallback(_) | Policy::CircuitBreaker(_) | Policy::TimeLimiter(_) => false,
+        })
+    }
+
+    /// Whether its nesting is another than the default.
+    pub(crate) fn is_as_written(&self) -> bool {
+        self.0.as_written
+    }
+
+    /// Its policies, the outermost first.
+    pub fn policies(&self) -> &[Policy] {
+        &self.0.levels
+    }
+
+    /// The nesting as one would write it: `Retry(CircuitBreaker(call))`.
+    pub fn nesting(&self) -> String {
+        let open: String = self.0.levels.iter().map(|level| format!("{}(", level.kind().picture())).collect();
+        format!("{open}call{}", ")".repeat(self.0.levels.len()))
+    }
+
+    /// What is suspicious about this nesting with these settings, as far as one can see.
+    pub fn warnings(&self) -> Vec<Defeat> {
+        defeat::look(&self.0.levels).unwrap_or_else(|defeat| vec![defeat])
+    }
+
+    /// Its circuit breaker of this name.
+    pub fn breaker(&self, name: &str) -> Option<&CircuitBreaker> {
+        self.0.levels.iter().find_map(|level| match level {
+            Policy::CircuitBreaker(breaker) if breaker.name() == name => Some(breaker),
+            _ => None,
+        })
+    }
+
+    /// Tells `told` what happens in its policies out of the ordinary from now on.
+    pub fn hear(&self, told: &Told) {
+        self.0.levels.iter().for_each(|level| level.hear(told.clone()));
+    }
+
+    /// As [`hear`](Self::hear), and each call that is let through and comes back too, which every call then pays for.
+    pub fn hear_all(&self, told: &Told) {
+        self.0.levels.iter().for_each(|level| level.hear_all(told.clone()));
+    }
+
+    /// Calls `call` through all policies; a policy's answer is turned into the call's own error type. Each attempt is a clone of
+    /// `call`, which costs nothing where it borrows what it needs.
+    ///
+    /// # Errors
+    /// The call's own, unwrapped; or a [`PolicyError`] in it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the call and gives back all it holds of the policies; a breaker counts it as not made.
+    pub async fn call<T, E>(&self, call: impl AsyncFnOnce() -> Result<T, E> + Clone) -> Result<T, E>
+    where
+        T: 'static,
+        E: From<PolicyError> + 'static,
+    {
+        self.run(call).await.map_err(CallError::into_own)
+    }
+
+    /// As [`call`](Self::call), for an error type that cannot hold a [`PolicyError`].
+    ///
+    /// # Errors
+    /// The call's own, or a policy's.
+    pub async fn run<T, E>(&self, call: impl AsyncFnOnce() -> Result<T, E> + Clone) -> Result<T, CallError<E>>
+    where
+        T: 'static,
+        E: 'static,
+    {
+        let mut kept = run::Again::new(&self.0, call);
+        run::call(&self.0, || kept.take()()).await
+    }
+
+    /// As [`call`](Self::call), for a `fn`, waiting on the calling thread.
+    ///
+    /// # Errors
+    /// As for `call`; [`PolicyError::CannotStop`] if it has a time limiter, as a `fn` cannot be stopped.
+    pub fn call_blocking<T, E>(&self, call: impl FnMut() -> Result<T, E>) -> Result<T, E>
+    where
+        T: 'static,
+        E: From<PolicyError> + 'static,
+    {
+        run::call_blocking(&self.0, call).map_err(CallError::into_own)
+    }
+
+    /// As [`call_blocking`](Self::call_blocking), for an error type that cannot hold a [`PolicyError`].
+    ///
+    /// # Errors
+    /// The call's own, or a policy's.
+    pub fn run_blocking<T, E>(&self, call: impl FnMut() -> Result<T, E>) -> Result<T, CallError<E>>
+    where
+        T: 'static,
+        E: 'static,
+    {
+        run::call_blocking(&self.0, call)
+    }
+
+    /// As [`call`](Self::call), with arguments that are cloned only where another attempt may need them.
+    ///
+    /// # Errors
+    /// As for `call`.
+    pub async fn call_with<A, T, E, C>(&self, arguments: A, mut call: impl FnMut(A) -> C) -> Result<T, E>
+    where
+        A: Clone,
+        T: 'static,
+        E: From<PolicyError> + 'static,
+        C: Future<Output = Result<T, E>>,
+    {
+        let mut kept = run::Again::new(&self.0, arguments);
+        run::call(&self.0, || call(kept.take())).await.map_err(CallError::into_own)
+    }
+
+    /// As [`call`](Self::call), where each attempt is made by one function.
+    pub(crate) async fn call_each<T, E, C>(&self, call: impl FnMut() -> C) -> Result<T, E>
+    where
+        T: 'static,
+        E: From<PolicyError> + 'static,
+        C: Future<Output = Result<T, E>>,
+    {
+        run::call(&self.0, call).await.map_err(CallError::into_own)
+    }
+
+    /// As [`call_blocking`](Self::call_blocking), with arguments that are cloned only where another attempt may need them.
+    ///
+    /// # Errors
+    /// As for `call_blocking`.
+    pub fn call_blocking_with<A, T, E>(&self, arguments: A, mut call: impl FnMut(A) -> Result<T, E>) -> Result<T, E>
+    where
+        A: Clone,
+        T: 'static,
+        E: From<PolicyError> + 'static,
+    {
+        let mut kept = run::Again::new(&self.0, arguments);
+        self.call_blocking(|| call(kept.take()))
+    }
+}
+
+/// The name, the nesting, each policy's settings from the outermost in, and what is suspicious about it.
+impl fmt::Display for Pipeline {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.0.as_written { "as written" } else { "default nesting" };
+        writeln!(out, "{}: {} ({how})", self.0.name, self.nesting())?;
+        for level in &self.0.levels {
+            write!(out, "  {} `{}`", level.kind().name(), level.name())?;
+            let settings = level.settings();
+            if settings.is_empty() { writeln!(out) } else { writeln!(out, ": {settings}") }?;
+        }
+        self.warnings().iter().try_for_each(|warning| writeln!(out, "  warning: {warning}"))
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Pipeline").field("name", &self.0.name).field("nesting", &self.nesting()).finish()
+    }
+}
+
+/// Gathers the policies of a pipeline; [`build`](Self::build) nests them.
+#[must_use = "a pipeline is made by `build`"]
+pub struct PipelineBuilder {
+    name: Arc<str>,
+    clock: Arc<dyn Clock>,
+    seed: Option<u64>,
+    as_written: bool,
+    declared: Vec<Declared>,
+}
+
+enum Declared {
+    Retry(RetrySettings),
+    CircuitBreaker(BreakerSettings),
+    RateLimiter(RateSettings),
+    TimeLimiter(TimeLimitSettings),
+    Bulkhead(BulkheadSettings),
+    Made(Policy),
+}
+
+impl PipelineBuilder {
+    /// Makes failed calls again.
+    pub fn retry(self, settings: RetrySettings) -> Self {
+        self.declare(Declared::Retry(settings))
+    }
+
+    /// Stops calling what fails anyway.
+    pub fn circuit_breaker(self, settings: BreakerSettings) -> Self {
+        self.declare(Declared::CircuitBreaker(settings))
+    }
+
+    /// So many calls per time.
+    pub fn rate_limiter(self, settings: RateSettings) -> Self {
+        self.declare(Declared::RateLimiter(settings))
+    }
+
+    /// So long per call.
+    pub fn time_limiter(self, limit: std::time::Duration) -> Self {
+        self.declare(Declared::TimeLimiter(TimeLimitSettings::new(limit)))
+    }
+
+    /// So many calls at once.
+    pub fn bulkhead(self, settings: BulkheadSettings) -> Self {
+        self.declare(Declared::Bulkhead(settings))
+    }
+
+    /// Answers in the place of errors.
+    pub fn fallback(self, fallback: Fallback) -> Self {
+        self.with(fallback)
+    }
+
+    /// A policy that others share: the breaker of a dependency that several pipelines lead to.
+    pub fn with(self, policy: impl Into<Policy>) -> Self {
+        self.declare(Declared::Made(policy.into()))
+    }
+
+    /// Nests the policies as they are written, the first outermost, instead of in the default nesting.
+    pub fn as_written(mut self) -> Self {
+        self.as_written = true;
+        self
+    }
+
+    /// Tells the time to the policies that are made here; the machine's clock unless said.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Draws the same jitter for the same seed; for runs that must repeat.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Makes the pipeline.
+    ///
+    /// # Errors
+    /// If a policy cannot work with its settings, or the nesting defeats itself.
+    pub fn build(self) -> Result<Pipeline, InvalidPolicy> {
+        let invalid = |reason: String| InvalidPolicy::new(format!("pipeline `{}`", self.name), reason);
+        if self.declared.len() > LEVELS {
+            return Err(invalid(format!("it has more than {LEVELS} policies: put one pipeline around another")));
+        }
+        let (name, clock) = (&self.name, &self.clock);
+        let mut levels: Vec<Policy> = Vec::with_capacity(self.declared.len());
+        for declared in self.declared {
+            levels.push(match declared {
+                Declared::Retry(settings) => {
+                    let chance = self.seed.map_or_else(Chance::from_system, Chance::seeded);
+                    Retry::with_chance(name.clone(), settings, chance)?.into()
+                }
+                Declared::CircuitBreaker(settings) => {
+                    CircuitBreaker::on_clock(name.clone(), settings, clock.clone())?.into()
+                }
+                Declared::RateLimiter(settings) => RateLimiter::on_clock(name.clone(), settings, clock.clone())?.into(),
+                Declared::TimeLimiter(settings) => TimeLimiter::on_clock(name.clone(), settings, clock.clone())?.into(),
+                Declared::Bulkhead(settings) => Bulkhead::on_clock(name.clone(), settings, clock.clone())?.into(),
+                Declared::Made(policy) => policy,
+            });
+        }
+        if !self.as_written {
+            levels.sort_by_key(Policy::kind);
+        }
+        for level in &levels {
+            if let Policy::Fallback(fallback) = level {
+                fallback.check()?;
+            }
+        }
+        defeat::look(&levels).map_err(|defeat| invalid(defeat.to_string()))?;
+        Ok(Pipeline(Arc::new(Plan {
+            name: self.name.clone(),
+            levels: levels.into(),
+            clock: self.clock.clone(),
+            as_written: self.as_written,
+        })))
+    }
+
+    fn declare(mut self, declared: Declared) -> Self {
+        self.declared.push(declared);
+        self
+    }
+}
