@@ -100,6 +100,7 @@
 //! - [`Bus`] has the verbs; [`Tx`] is what a unit of work lends you; [`prelude`] is what an application imports.
 //! - [`mod@listener`] says what a listener may ask for and answer; [`event`] what an event is; [`Phase`] when listeners run.
 //! - [`table`] keeps typed rows and counters in the embedded stores of [`adapters`]; [`store`] is the port behind them.
+//! - [`lock`] has keyed locks, with or without a bus; [`Tx::lock`] holds one until the outcome is durable.
 //! - [`Bus::subscribe`] and [`Bus::stream_from`] read events as streams.
 //! - [`error`] holds every error there is, [`observe`] what nobody awaits, `testing` (a feature) what tests need.
 //!
@@ -124,7 +125,7 @@ pub mod event;
 mod guides;
 pub mod key;
 pub mod listener;
-mod lock;
+pub mod lock;
 pub mod observe;
 pub mod prelude;
 pub mod publication;

@@ -24,6 +24,8 @@
 //! | `aftercommit_parked_total` | counter | `listener` | deliveries given up for now |
 //! | `aftercommit_commit_duration_seconds` | histogram | `failed` | commits of units of work, waiting and sync included |
 //! | `aftercommit_group_units` | histogram | | how many units were committed at once, as each of them saw it |
+//! | `aftercommit_lock_wait_seconds` | histogram | `obtained` | waits for keyed locks that others held |
+//! | `aftercommit_locked_keys` | gauge | | keys that are locked |
 //! | `aftercommit_conflicts_total` | counter | | units of work that conflicted |
 //! | `aftercommit_in_doubt_total` | counter | | units of work in doubt |
 //! | `aftercommit_archive_failures_total` | counter | | times the archive could not be written to |
@@ -73,6 +75,12 @@ impl Metrics {
             "commits of units of work, waiting and sync included"
         );
         describe_histogram!("aftercommit_group_units", "units of work committed at once, as each of them saw it");
+        describe_histogram!(
+            "aftercommit_lock_wait_seconds",
+            metrics::Unit::Seconds,
+            "waits for keyed locks that others held"
+        );
+        describe_gauge!("aftercommit_locked_keys", "keys that are locked");
         describe_counter!("aftercommit_conflicts_total", "units of work that conflicted");
         describe_counter!("aftercommit_in_doubt_total", "units of work in doubt");
         describe_counter!("aftercommit_archive_failures_total", "times the archive could not be written to");
@@ -96,7 +104,8 @@ impl Metrics {
         Self {}
     }
 
-    /// Sets the gauges to what holds now: lag and oldest age of each durable listener, and the size of the store.
+    /// Sets the gauges to what holds now: lag and oldest age of each durable listener, locked keys, and the
+    /// size of the store.
     ///
     /// Reads at most one event of the log for each durable listener.
     ///
@@ -108,6 +117,7 @@ impl Metrics {
             gauge!("aftercommit_lag", "listener" => lag.listener.clone()).set(lag.behind as f64);
             gauge!("aftercommit_oldest_age_seconds", "listener" => lag.listener).set(age);
         }
+        gauge!("aftercommit_locked_keys").set(bus.locked_keys() as f64);
         if let Some(bytes) = bus.store_size() {
             gauge!("aftercommit_store_bytes").set(bytes as f64);
         }
@@ -173,6 +183,10 @@ impl Observer for Metrics {
             }
             Measure::Failed { listener } => {
                 counter!("aftercommit_failed_total", "listener" => listener.to_owned()).increment(1);
+            }
+            Measure::Waited { took, obtained } => {
+                let obtained = if obtained { "true" } else { "false" };
+                histogram!("aftercommit_lock_wait_seconds", "obtained" => obtained).record(took);
             }
             Measure::Committed { took, group, failed } => {
                 let failed = if failed { "true" } else { "false" };

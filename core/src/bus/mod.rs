@@ -11,6 +11,7 @@ mod describe;
 mod handler;
 #[cfg(feature = "tracing")]
 pub(crate) mod links;
+mod lock;
 mod once;
 mod publications;
 mod published;
@@ -31,9 +32,8 @@ use crate::clock::{Chance, Clock};
 use crate::consumer::Workers;
 use crate::error::{BoxError, Error, PublishError, UnitError};
 use crate::event::{Event, Metadata, Origin};
-use crate::key::Key;
 use crate::listener::{Call, CallAround, FromCall, Observing, Registry, Stopper};
-use crate::lock::{Held, LockName, Locks};
+use crate::lock::{AnyKey, KeyedLock};
 use crate::observe::{Counts, Notice, Tap, Watch};
 use crate::store::{Durability, Store};
 use crate::table::Reader;
@@ -46,6 +46,7 @@ pub use dead_letters::DeadLetters;
 pub use delivery::{Delivery, DeliveryId, Guarded};
 pub use describe::Description;
 pub(crate) use handler::DurableHandler;
+pub use lock::Fences;
 pub use once::{Handled, Inbox, Once};
 pub use publications::Publications;
 pub(crate) use schedule::Arrivals;
@@ -65,7 +66,7 @@ pub(crate) struct Core {
     pub(crate) stopper: Stopper,
     pub(crate) taps: Vec<Arc<dyn Tap>>,
     pub(crate) observing: Observing,
-    pub(crate) locks: Arc<Locks>,
+    pub(crate) locks: Arc<KeyedLock<AnyKey>>,
     pub(crate) subscribers: Subscribers,
     pub(crate) lock_wait: Duration,
     pub(crate) durability: Durability,
@@ -286,11 +287,6 @@ impl Bus {
         Description::new(self.core.registry.descriptors())
     }
 
-    /// How many keys are locked or waited for right now.
-    pub fn locked_keys(&self) -> usize {
-        self.core.locks.len()
-    }
-
     fn check_open(&self) -> Result<(), Error> {
         if self.core.is_stopping() { Err(UnitError::ShuttingDown.into()) } else { Ok(()) }
     }
@@ -351,32 +347,6 @@ impl Tx {
             self.set_rollback_only(format!("publishing failed: {error}"));
         }
         published
-    }
-
-    /// Waits for the lock of `key` and holds it until the outcome of this unit is durable. Asked for again, it is held already.
-    ///
-    /// First come, first served. Waits at most as long as the builder's `lock_wait` says, 30 s by default.
-    ///
-    /// # Errors
-    /// [`LockError::Timeout`](crate::error::LockError::Timeout). The unit may go on without the lock.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives up the place in the queue.
-    pub async fn lock<K: Key + std::fmt::Debug>(&mut self, key: K) -> Result<(), Error> {
-        let wait = self.core().lock_wait;
-        self.lock_within(key, wait).await
-    }
-
-    /// As [`lock`](Self::lock), waiting at most `wait`.
-    pub async fn lock_within<K: Key + std::fmt::Debug>(&mut self, key: K, wait: Duration) -> Result<(), Error> {
-        let name = LockName::of(&key);
-        if self.held().any(|guard| guard.downcast_ref::<Held>().is_some_and(|held| held.is(&name))) {
-            return Ok(());
-        }
-        let core = self.core();
-        let held = core.locks.lock(name, &key, wait, &**core.clock()).await?;
-        self.hold(Box::new(held));
-        Ok(())
     }
 }
 

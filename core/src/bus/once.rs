@@ -13,7 +13,7 @@ use super::{Bus, Core};
 use crate::error::{Error, KeyError};
 use crate::event::{Event, Metadata, Origin};
 use crate::key::{Key, encode_key};
-use crate::lock::LockName;
+use crate::lock::AnyKey;
 use crate::store::Remembered;
 use crate::transaction::Tx;
 
@@ -207,7 +207,7 @@ impl Inbox {
         bus.check_open()?;
         let core = &bus.core;
         let message = Message { inbox: self.name.to_owned(), id: encode_key(id) };
-        let held = core.locks.lock(LockName::of(&message), &message, core.lock_wait, &**core.clock()).await;
+        let held = core.locks.request(AnyKey::of(&message)).within(core.lock_wait).wait().await;
         let _held = held.map_err(Error::from)?;
         if self.looked_up(core, bus.origin, &message.id).await? {
             return Ok(Handled::Before);

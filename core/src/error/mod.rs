@@ -16,7 +16,7 @@ mod unit;
 pub use dead_letter::DeadLetterError;
 pub use decode::DecodeError;
 pub use listener::{AfterError, ListenerError, Panicked};
-pub use lock::LockError;
+pub use lock::{LockError, Waits};
 pub use publish::PublishError;
 pub use start::{StartError, Warning};
 pub use store::{KeyError, StoreError};
@@ -52,11 +52,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether doing the same again may succeed without anything being mended: a conflict or a lock not obtained in time.
+    /// Whether doing the same again may succeed without anything being mended: a conflict, a lock not obtained in time, or a
+    /// deadlock, after which the unit must have rolled back first.
     ///
     /// A broken floor, an error of a listener and a storage error are not transient.
     pub fn is_transient(&self) -> bool {
-        self.is_conflict() || matches!(self, Error::Lock(LockError::Timeout { .. }))
+        self.is_conflict() || matches!(self, Error::Lock(LockError::Timeout { .. } | LockError::Deadlock { .. }))
     }
 
     /// Whether the unit of work was refused because something it read was changed by another.

@@ -32,6 +32,13 @@ pub enum Measure<'a> {
         /// The durable listener.
         listener: &'a str,
     },
+    /// Somebody waited for a lock that others held. A lock that was free is not told.
+    Waited {
+        /// For how long.
+        took: Duration,
+        /// Whether it was obtained: not if its time was over, if units waited for each other, or if who waited was dropped.
+        obtained: bool,
+    },
     /// The store answered the commit of a unit of work.
     Committed {
         /// How long it took, waiting for its group and its sync included.

@@ -21,6 +21,7 @@ mod kills;
 #[cfg(unix)]
 mod kills_kept;
 mod lc;
+mod locks;
 mod publications;
 mod retention;
 mod review;
