@@ -2,6 +2,8 @@
 //!
 //! Every listener adds the event's amount to a sum of its own; after each timed loop every sum must be what it ought to be.
 
+pub mod lock;
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

@@ -145,13 +145,14 @@ pub use transaction::{Phase, Tx};
 #[cfg(all(feature = "macros", feature = "testing"))]
 pub use aftercommit_macros::sim_test;
 #[cfg(feature = "macros")]
-pub use aftercommit_macros::{Event, Key, listener, listeners};
+pub use aftercommit_macros::{Event, Key, idempotent, listener, listeners, locked, metered};
 
 /// What the macros' expansions name; nothing here is for hand-written code.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::event::{EventSlot, Stored};
     pub use crate::listener::{Declared, Linked, Registration, must_settle};
+    pub use crate::lock::obtained;
     pub use crate::transaction::CallFuture;
     #[cfg(feature = "macros")]
     pub use inventory;

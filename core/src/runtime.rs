@@ -321,7 +321,8 @@ impl BusBuilder {
             unclean: !store.was_clean(),
             one_suspect: Gate::new(()),
         };
-        let locks = locks(&self.clock, &watch);
+        watch.attach();
+        let locks = Arc::new(locks(&self.clock, &watch));
         let around = Surroundings {
             runtime: runtime.clone(),
             clock: self.clock,
@@ -344,11 +345,13 @@ impl BusBuilder {
                 states: Arc::new(self.states),
                 stop: stopper.signal(),
                 watchdog: watchdog.clone(),
+                locks: locks.clone(),
+                lock_wait: self.lock_wait,
             }),
             stopper,
             taps,
             observing,
-            locks: Arc::new(locks),
+            locks: locks.clone(),
             subscribers: Subscribers::default(),
             lock_wait: self.lock_wait,
             durability: self.durability,

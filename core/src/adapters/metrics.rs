@@ -17,6 +17,11 @@
 //! | `aftercommit_published_total` | counter | `event` | events published, those of units that rolled back included |
 //! | `aftercommit_dead_events_total` | counter | `event` | events published that nobody listens to |
 //! | `aftercommit_listener_duration_seconds` | histogram | `listener`, `event`, `failed` | calls of listeners, of whatever phase |
+//! | `aftercommit_listener_failures_total` | counter | `listener`, `kind` | failed calls by kind: `conflict`, `lock timeout`, `panic`, .. or `error` |
+//! | `aftercommit_listener_in_flight` | gauge | `listener` | calls under way |
+//! | `aftercommit_metered_duration_seconds` | histogram | `name`, `failed` | calls that are `#[metered]` |
+//! | `aftercommit_metered_failures_total` | counter | `name`, `kind` | failed calls by kind |
+//! | `aftercommit_metered_in_flight` | gauge | `name` | calls under way |
 //! | `aftercommit_after_errors_total` | counter | `listener` | after-phase listeners and hooks that failed |
 //! | `aftercommit_delivered_total` | counter | `listener` | deliveries that a durable listener settled |
 //! | `aftercommit_failed_total` | counter | `listener` | deliveries that failed |
@@ -40,7 +45,7 @@
 //! | `aftercommit_oldest_age_seconds` | gauge | `listener` | age of the oldest event it has not settled; 0 if there is none |
 //! | `aftercommit_store_bytes` | gauge | | what the store takes on the disk; missing where it does not know |
 //!
-//! The gauges are set by [`Metrics::sample`], as nothing happens on a bus that is stuck. Everything else is counted when it happens,
+//! The gauges of lag, age, locked keys and bytes are set by [`Metrics::sample`], as nothing happens on a bus that is stuck. Everything else is counted when it happens,
 //! which every publish and every call of a listener pays for.
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -64,6 +69,11 @@ impl Metrics {
         describe_counter!("aftercommit_dead_events_total", "events published that nobody listens to");
         describe_counter!("aftercommit_not_called_total", "listeners of a phase not called with a scheduled event");
         describe_histogram!("aftercommit_listener_duration_seconds", metrics::Unit::Seconds, "calls of listeners");
+        describe_counter!("aftercommit_listener_failures_total", "failed calls of listeners, by kind");
+        describe_gauge!("aftercommit_listener_in_flight", "calls of listeners under way");
+        describe_histogram!("aftercommit_metered_duration_seconds", metrics::Unit::Seconds, "metered calls");
+        describe_counter!("aftercommit_metered_failures_total", "failed metered calls, by kind");
+        describe_gauge!("aftercommit_metered_in_flight", "metered calls under way");
         describe_counter!("aftercommit_after_errors_total", "after-phase listeners and hooks that failed");
         describe_counter!("aftercommit_delivered_total", "deliveries that a durable listener settled");
         describe_counter!("aftercommit_failed_total", "deliveries that failed");
@@ -171,12 +181,34 @@ impl Observer for Metrics {
         match *measure {
             Measure::Published { event } => counter!("aftercommit_published_total", "event" => event).increment(1),
             Measure::Called { listener, event, took, failed } => {
-                let failed = if failed { "true" } else { "false" };
+                if let Some(kind) = failed {
+                    let listener = listener.to_owned();
+                    counter!("aftercommit_listener_failures_total", "listener" => listener, "kind" => kind)
+                        .increment(1);
+                }
+                let failed = if failed.is_some() { "true" } else { "false" };
+                gauge!("aftercommit_listener_in_flight", "listener" => listener.to_owned()).decrement(1.0);
                 histogram!(
                     "aftercommit_listener_duration_seconds",
                     "listener" => listener.to_owned(), "event" => event, "failed" => failed
                 )
                 .record(took);
+            }
+            Measure::Calling { listener, event: _ } => {
+                gauge!("aftercommit_listener_in_flight", "listener" => listener.to_owned()).increment(1.0);
+            }
+            Measure::Entered { name } => {
+                gauge!("aftercommit_metered_in_flight", "name" => name.to_owned()).increment(1.0);
+            }
+            Measure::Left { name, took, failed } => {
+                if let Some(kind) = failed {
+                    let (name, kind) = (name.to_owned(), kind.to_owned());
+                    counter!("aftercommit_metered_failures_total", "name" => name, "kind" => kind).increment(1);
+                }
+                let failed = if failed.is_some() { "true" } else { "false" };
+                gauge!("aftercommit_metered_in_flight", "name" => name.to_owned()).decrement(1.0);
+                histogram!("aftercommit_metered_duration_seconds", "name" => name.to_owned(), "failed" => failed)
+                    .record(took);
             }
             Measure::Delivered { listener } => {
                 counter!("aftercommit_delivered_total", "listener" => listener.to_owned()).increment(1);

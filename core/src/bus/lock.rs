@@ -28,23 +28,19 @@ impl Tx {
     /// Dropping the future gives up the place in the queue.
     #[track_caller]
     pub fn lock<K: Key + Debug>(&mut self, key: K) -> impl Future<Output = Result<(), Error>> {
-        let wait = self.core().lock_wait;
-        self.lock_within(key, wait)
+        self.locking().key(key)
     }
 
     /// As [`lock`](Self::lock), waiting at most `wait`.
     #[track_caller]
     pub fn lock_within<K: Key + Debug>(&mut self, key: K, wait: Duration) -> impl Future<Output = Result<(), Error>> {
-        let asking = self.asking(&key, Location::caller()).within(wait);
-        async move { self.keep(asking.obtain().await) }
+        self.locking().within(wait).key(key)
     }
 
     /// As [`lock`](Self::lock), together with others who share the key; whoever wants it alone waits for all of them.
     #[track_caller]
     pub fn lock_shared<K: Key + Debug>(&mut self, key: K) -> impl Future<Output = Result<(), Error>> {
-        let wait = self.core().lock_wait;
-        let asking = self.asking(&key, Location::caller()).within(wait).shared();
-        async move { self.keep(asking.obtain().await) }
+        self.locking().shared().key(key)
     }
 
     /// As [`lock`](Self::lock), for several keys, one after another in an order that is the same for every unit: units that take
@@ -54,16 +50,14 @@ impl Tx {
         &mut self,
         keys: impl IntoIterator<Item = K>,
     ) -> impl Future<Output = Result<(), Error>> {
-        let (at, wait) = (Location::caller(), self.core().lock_wait);
-        let mut keys: Vec<K> = keys.into_iter().collect();
-        async move {
-            keys.sort();
-            for key in keys {
-                let asking = self.asking(&key, at).within(wait);
-                self.keep(asking.obtain().await)?;
-            }
-            Ok(())
-        }
+        self.locking().keys(keys)
+    }
+
+    /// Begins to lock, with more to say: `tx.locking().shared().within(wait).key(7).await?`.
+    #[track_caller]
+    pub fn locking(&mut self) -> Locking<'_> {
+        let wait = self.core().lock_wait;
+        Locking { tx: self, shared: false, wait, at: Location::caller() }
     }
 
     /// As [`lock`](Self::lock), without waiting: whether it is held now.
@@ -72,7 +66,8 @@ impl Tx {
     /// [`LockError::Upgrade`].
     #[track_caller]
     pub fn try_lock<K: Key + Debug>(&mut self, key: K) -> Result<bool, Error> {
-        match self.asking(&key, Location::caller()).try_obtain()? {
+        let asking = self.locking().asking(&key);
+        match asking.try_obtain()? {
             None => Ok(false),
             Some(obtained) => self.keep(Ok(obtained)).map(|()| true),
         }
@@ -85,14 +80,7 @@ impl Tx {
     /// As for [`lock`](Self::lock).
     #[track_caller]
     pub fn lock_blocking<K: Key + Debug>(&mut self, key: K) -> Result<(), Error> {
-        let wait = self.core().lock_wait;
-        let asking = self.asking(&key, Location::caller()).within(wait);
-        self.keep(asking.obtain_blocking())
-    }
-
-    fn asking<K: Key + Debug>(&mut self, key: &K, at: &'static Location<'static>) -> Asking {
-        let locks = self.core().locks.clone();
-        locks.request_owned(AnyKey::of(key)).at(at).by(self.owner())
+        self.locking().key_blocking(key)
     }
 
     fn keep(&mut self, obtained: Result<Obtained<OwnedGuard<AnyKey>>, LockError>) -> Result<(), Error> {
@@ -101,6 +89,85 @@ impl Tx {
             Obtained::Before => {}
         }
         Ok(())
+    }
+}
+
+/// A lock of a unit of work that is about to be asked for; from [`Tx::locking`].
+#[must_use = "nothing is asked for before `key` or `keys`"]
+pub struct Locking<'a> {
+    tx: &'a mut Tx,
+    shared: bool,
+    wait: Duration,
+    at: &'static Location<'static>,
+}
+
+impl Locking<'_> {
+    /// Shares the key with other units that do so.
+    pub fn shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+
+    /// Waits at most so long, for each key.
+    pub fn within(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Waits for the key; as [`Tx::lock`].
+    ///
+    /// # Errors
+    /// As for [`Tx::lock`].
+    pub async fn key<K: Key + Debug>(mut self, key: K) -> Result<(), Error> {
+        let asking = self.asking(&key);
+        self.tx.keep(asking.obtain().await)
+    }
+
+    /// Waits for the keys, one after another; as [`Tx::lock_all`].
+    ///
+    /// # Errors
+    /// As for [`Tx::lock`]; those that were obtained before are held.
+    pub fn keys<K: Key + Debug + Ord>(
+        mut self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> impl Future<Output = Result<(), Error>> {
+        let mut keys: Vec<K> = keys.into_iter().collect();
+        keys.sort();
+        async move {
+            for key in keys {
+                let asking = self.asking(&key);
+                self.tx.keep(asking.obtain().await)?;
+            }
+            Ok(())
+        }
+    }
+
+    /// As [`key`](Self::key), blocking the thread; as [`Tx::lock_blocking`].
+    ///
+    /// # Errors
+    /// As for [`Tx::lock`].
+    pub fn key_blocking<K: Key + Debug>(mut self, key: K) -> Result<(), Error> {
+        let asking = self.asking(&key);
+        self.tx.keep(asking.obtain_blocking())
+    }
+
+    /// As [`keys`](Self::keys), blocking the thread.
+    ///
+    /// # Errors
+    /// As for [`Tx::lock`].
+    pub fn keys_blocking<K: Key + Debug + Ord>(mut self, keys: impl IntoIterator<Item = K>) -> Result<(), Error> {
+        let mut keys: Vec<K> = keys.into_iter().collect();
+        keys.sort();
+        keys.iter().try_for_each(|key| {
+            let asking = self.asking(key);
+            self.tx.keep(asking.obtain_blocking())
+        })
+    }
+
+    fn asking<K: Key + Debug>(&mut self, key: &K) -> Asking {
+        let locks = self.tx.core().locks.clone();
+        let asking = locks.request_owned(AnyKey::of(key)).at(self.at).within(self.wait).by(self.tx.owner());
+        if self.shared { asking.shared() } else { asking }
     }
 }
 

@@ -9,6 +9,7 @@ mod dead_letters;
 mod delivery;
 mod describe;
 mod handler;
+mod idempotency;
 #[cfg(feature = "tracing")]
 pub(crate) mod links;
 mod lock;
@@ -34,7 +35,7 @@ use crate::error::{BoxError, Error, PublishError, UnitError};
 use crate::event::{Event, Metadata, Origin};
 use crate::listener::{Call, CallAround, FromCall, Observing, Registry, Stopper};
 use crate::lock::{AnyKey, KeyedLock};
-use crate::observe::{Counts, Notice, Tap, Watch};
+use crate::observe::{Counts, Meter, Notice, Tap, Watch};
 use crate::store::{Durability, Store};
 use crate::table::Reader;
 use crate::transaction::{self, Committed, Failed, Surroundings, Tx};
@@ -46,7 +47,8 @@ pub use dead_letters::DeadLetters;
 pub use delivery::{Delivery, DeliveryId, Guarded};
 pub use describe::Description;
 pub(crate) use handler::DurableHandler;
-pub use lock::Fences;
+pub use idempotency::{Idempotency, IdempotentRequest, Ran};
+pub use lock::{Fences, Locking};
 pub use once::{Handled, Inbox, Once};
 pub use publications::Publications;
 pub(crate) use schedule::Arrivals;
@@ -168,7 +170,7 @@ impl Core {
         &self.around.chance
     }
 
-    pub(crate) fn watch(&self) -> &Watch {
+    pub(crate) fn watch(&self) -> &Arc<Watch> {
         &self.around.watch
     }
 
@@ -280,6 +282,11 @@ impl Bus {
     /// How often each notice was given since the bus started.
     pub fn counts(&self) -> Counts {
         self.core.watch().counts()
+    }
+
+    /// Measures calls for the observers of this bus alone.
+    pub fn meter(&self) -> Meter {
+        Meter::of(self.core.watch())
     }
 
     /// Who listens to what, when, in which order.

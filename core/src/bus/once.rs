@@ -94,7 +94,8 @@ impl Tx {
         }
         let metadata = Metadata::draw(core.chance(), now, self.origin());
         let until = now.saturating_add(retention);
-        let remembered = Remembered { scope: event_scope(E::name()), id, event: Some(metadata.id), until };
+        let remembered =
+            Remembered { scope: event_scope(E::name()), id, event: Some(metadata.id), note: Vec::new(), until };
         self.kept()?.remember(remembered).await?;
         self.publish_known(event, Some(metadata))?;
         Ok(Once::Published(metadata.id))
@@ -175,7 +176,7 @@ impl Inbox {
             return Ok(false);
         }
         let until = tx.core().clock().now().saturating_add(self.retention);
-        tx.kept()?.remember(Remembered { scope: self.scope(), id, event: None, until }).await?;
+        tx.kept()?.remember(Remembered { scope: self.scope(), id, event: None, note: Vec::new(), until }).await?;
         Ok(true)
     }
 

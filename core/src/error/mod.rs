@@ -6,6 +6,7 @@
 
 mod dead_letter;
 mod decode;
+mod idempotency;
 mod listener;
 mod lock;
 mod publish;
@@ -15,6 +16,7 @@ mod unit;
 
 pub use dead_letter::DeadLetterError;
 pub use decode::DecodeError;
+pub use idempotency::IdempotencyError;
 pub use listener::{AfterError, ListenerError, Panicked};
 pub use lock::{LockError, Waits};
 pub use publish::PublishError;
@@ -43,6 +45,9 @@ pub enum Error {
     /// A keyed lock was not obtained.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A request that runs once could not be answered.
+    #[error(transparent)]
+    Idempotency(#[from] IdempotencyError),
     /// A durable listener's dead letters, or its place in the log, could not be changed.
     #[error(transparent)]
     DeadLetter(#[from] DeadLetterError),
@@ -68,6 +73,25 @@ impl Error {
     /// Whether it is unknown if the unit of work was stored.
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Error::Unit(UnitError::InDoubt { .. }))
+    }
+
+    /// What kind of failure it is, in a word or two: for labels of figures, where there must be few of them.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Listener(_) => "listener",
+            Error::Publish(_) => "publish",
+            Error::Unit(UnitError::Conflict { .. }) => "conflict",
+            Error::Unit(UnitError::BelowFloor { .. }) => "below floor",
+            Error::Unit(UnitError::RollbackOnly { .. }) => "rollback only",
+            Error::Unit(UnitError::InDoubt { .. }) => "in doubt",
+            Error::Unit(_) => "unit",
+            Error::Lock(LockError::Timeout { .. }) => "lock timeout",
+            Error::Lock(LockError::Deadlock { .. }) => "deadlock",
+            Error::Lock(_) => "lock",
+            Error::Idempotency(_) => "idempotency",
+            Error::DeadLetter(_) => "dead letter",
+            Error::Store(_) => "store",
+        }
     }
 
     /// The listener's own error, where a listener's error of type `T` caused this one.

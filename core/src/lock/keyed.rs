@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::guard::{Guard, OwnedGuard};
 use super::owner::Who;
-use super::request::{Request, Requests};
+use super::request::{Request, Requests, obtained};
 use super::table::{Mode, Seen, Table};
 use super::waits::Waiting;
 use crate::clock::{Clock, SystemClock};
@@ -141,13 +141,13 @@ impl<K: Eq + Hash + Debug> KeyedLock<K> {
     #[track_caller]
     pub fn lock(&self, key: K) -> impl Future<Output = Guard<'_, K>> {
         let request = self.request(key);
-        async move { request.for_ever().await }
+        async move { obtained(request.wait().await) }
     }
 
     /// As [`lock`](Self::lock), for a thread that drives no tasks: it is blocked meanwhile.
     #[track_caller]
     pub fn lock_blocking(&self, key: K) -> Guard<'_, K> {
-        self.request(key).for_ever_blocking()
+        obtained(self.request(key).wait_blocking())
     }
 
     /// `key`, if nobody holds it.
@@ -161,7 +161,7 @@ impl<K: Eq + Hash + Debug> KeyedLock<K> {
     #[track_caller]
     pub fn lock_owned(self: &Arc<Self>, key: K) -> impl Future<Output = OwnedGuard<K>> + use<K> {
         let request = self.request_owned(key);
-        async move { request.for_ever().await }
+        async move { obtained(request.wait().await) }
     }
 
     /// Begins to ask for `key`: shared, within a time, for an owner.

@@ -27,3 +27,5 @@ pub use request::{Request, Requests};
 pub use table::Mode;
 
 pub(crate) use request::Obtained;
+#[doc(hidden)]
+pub use request::obtained;

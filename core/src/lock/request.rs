@@ -175,20 +175,14 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
         queued.end(in_time, wait)?;
         Ok(Obtained::Now(Hold { lock, place }))
     }
+}
 
-    /// Without owner and time, so that nothing can be in the way.
-    pub(super) async fn for_ever(self) -> Hold<K, H> {
-        match self.wait().await {
-            Ok(hold) => hold,
-            Err(_) => unreachable!("a wait without end and owner was refused"),
-        }
-    }
-
-    pub(super) fn for_ever_blocking(self) -> Hold<K, H> {
-        match self.wait_blocking() {
-            Ok(hold) => hold,
-            Err(_) => unreachable!("a wait without end and owner was refused"),
-        }
+/// What a request without owner and time came to: nothing can be in its way.
+#[inline]
+pub fn obtained<G>(waited: Result<G, LockError>) -> G {
+    match waited {
+        Ok(guard) => guard,
+        Err(error) => unreachable!("a wait without end and owner was refused: {error}"),
     }
 }
 
