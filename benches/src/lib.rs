@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod child;
 pub mod engine;
+pub mod lock;
 pub mod measure;
 pub mod settling;
 

@@ -19,6 +19,7 @@ guides! {
     units: "units.md",
     durable: "durable.md",
     later: "later.md",
+    locks: "locks.md",
     evolution: "evolution.md",
     streams: "streams.md",
     retention: "retention.md",

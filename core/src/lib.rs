@@ -100,6 +100,7 @@
 //! - [`Bus`] has the verbs; [`Tx`] is what a unit of work lends you; [`prelude`] is what an application imports.
 //! - [`mod@listener`] says what a listener may ask for and answer; [`event`] what an event is; [`Phase`] when listeners run.
 //! - [`table`] keeps typed rows and counters in the embedded stores of [`adapters`]; [`store`] is the port behind them.
+//! - [`lock`] has keyed locks, with or without a bus; [`Tx::lock`] holds one until the outcome is durable.
 //! - [`Bus::subscribe`] and [`Bus::stream_from`] read events as streams.
 //! - [`error`] holds every error there is, [`observe`] what nobody awaits, `testing` (a feature) what tests need.
 //!
@@ -126,7 +127,7 @@ pub mod event;
 mod guides;
 pub mod key;
 pub mod listener;
-mod lock;
+pub mod lock;
 pub mod observe;
 pub mod prelude;
 pub mod publication;
@@ -150,13 +151,14 @@ pub use aftercommit_macros::resilient;
 #[cfg(all(feature = "macros", feature = "testing"))]
 pub use aftercommit_macros::sim_test;
 #[cfg(feature = "macros")]
-pub use aftercommit_macros::{Event, Key, listener, listeners};
+pub use aftercommit_macros::{Event, Key, idempotent, listener, listeners, locked, metered};
 
 /// What the macros' expansions name; nothing here is for hand-written code.
 #[doc(hidden)]
 pub mod __private {
     pub use crate::event::{EventSlot, Stored};
     pub use crate::listener::{Declared, Linked, Registration, must_settle};
+    pub use crate::lock::obtained;
     #[cfg(feature = "resilience")]
     pub use crate::resilience::attribute as resilient;
     pub use crate::transaction::CallFuture;

@@ -5,15 +5,19 @@
 //! A [`Tap`] sees every event that is published. Neither can change anything.
 
 mod measure;
+mod metering;
 mod watchdog;
 
 pub use measure::{Lag, Measure};
+pub(crate) use metering::unfinished;
+pub use metering::{Meter, Metering, kind_of};
 pub(crate) use watchdog::{Subject, Watchdog, Watched};
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -328,6 +332,7 @@ pub(crate) struct Watch {
     observers: Vec<Box<dyn Observer>>,
     /// The places of those who want measures.
     measuring: Vec<usize>,
+    attached: AtomicBool,
     dead_events: AtomicU64,
     not_called: AtomicU64,
     after_errors: AtomicU64,
@@ -351,6 +356,7 @@ impl Watch {
         Self {
             measuring: (0..observers.len()).filter(|at| observers[*at].is_measuring()).collect(),
             observers,
+            attached: AtomicBool::new(false),
             slow: AtomicU64::new(0),
             archive_failures: AtomicU64::new(0),
             dead_events: AtomicU64::new(0),
@@ -367,6 +373,13 @@ impl Watch {
             abandoned: AtomicU64::new(0),
             stopped_workers: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+        }
+    }
+
+    /// Lets metered calls of this process be told here too, if somebody wants to hear measures.
+    pub(crate) fn attach(self: &Arc<Self>) {
+        if self.is_measured() && !self.attached.swap(true, Ordering::Relaxed) {
+            metering::attach(self);
         }
     }
 
@@ -436,6 +449,20 @@ impl Watch {
             archive_failures: read(&self.archive_failures),
             observer_panics: read(&self.panics),
         }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if *self.attached.get_mut() {
+            metering::detach();
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Watch").field("observers", &self.observers.len()).finish_non_exhaustive()
     }
 }
 

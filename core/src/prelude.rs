@@ -15,4 +15,4 @@ pub use crate::store::{Durability, Retention};
 pub use crate::table::{Counters, Table};
 pub use crate::transaction::{Committed, Outcome, Phase, Tx};
 #[cfg(feature = "macros")]
-pub use aftercommit_macros::{Event, Key, listener, listeners};
+pub use aftercommit_macros::{Event, Key, idempotent, listener, listeners, locked, metered};

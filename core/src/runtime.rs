@@ -27,7 +27,7 @@ use crate::listener::{
     CallAround, Deliver, Descriptor, ErasedListener, ErrorRules, Observing, Registration, States, Stopper, WithoutTx,
     wire,
 };
-use crate::lock::Locks;
+use crate::lock::{AnyKey, KeyedLock};
 use crate::observe::{Interceptor, Measure, Notice, Observer, Tap, Watch, Watchdog};
 use crate::store::{Archive, ArchivedStore, Durability, Retention, Store};
 use crate::transaction::{Limits, Phase, Surroundings};
@@ -329,6 +329,8 @@ impl BusBuilder {
             unclean: !store.was_clean(),
             one_suspect: Gate::new(()),
         };
+        watch.attach();
+        let locks = Arc::new(locks(&self.clock, &watch));
         let around = Surroundings {
             runtime: runtime.clone(),
             clock: self.clock,
@@ -351,11 +353,13 @@ impl BusBuilder {
                 states: Arc::new(self.states),
                 stop: stopper.signal(),
                 watchdog: watchdog.clone(),
+                locks: locks.clone(),
+                lock_wait: self.lock_wait,
             }),
             stopper,
             taps,
             observing,
-            locks: Arc::new(Locks::new()),
+            locks: locks.clone(),
             subscribers: Subscribers::default(),
             lock_wait: self.lock_wait,
             durability: self.durability,
@@ -399,6 +403,16 @@ impl BusBuilder {
         }
         Ok(())
     }
+}
+
+/// The locks of units of work.
+fn locks(clock: &Arc<dyn Clock>, watch: &Arc<Watch>) -> KeyedLock<AnyKey> {
+    let locks = KeyedLock::new().clock(clock.clone());
+    if !watch.is_measured() {
+        return locks;
+    }
+    let watch = watch.clone();
+    locks.watcher(move |waited| watch.measure(&Measure::Waited { took: waited.took, obtained: waited.obtained }))
 }
 
 fn check_needs<'a>(listeners: impl Iterator<Item = &'a Descriptor>, states: &States) -> Result<(), StartError> {

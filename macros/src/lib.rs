@@ -4,6 +4,7 @@
 //! A mistake is a compile error at the token that is wrong, in words that show the legal form; all mistakes are reported at
 //! once, and the user's item stays in place.
 
+mod around;
 mod event;
 mod key;
 mod listener;
@@ -103,6 +104,7 @@ pub fn derive_key(input: TokenStream) -> TokenStream {
 /// - `id = ".."`: unique on its bus; the path of the function by default. A durable listener must have one.
 /// - `without_tx = run`: run at once if published without a unit of work, instead of refusing.
 /// - `spawn`: send an `async fn` to the background. `blocking`: run a `fn` on the blocking pool.
+/// - `lock = |event| ..`: holds the lock of this key around each call, until the outcome is durable if it takes a `tx`.
 /// - `slow_after = Duration::from_secs(1)`: tell the observer of a call that takes longer, while it still runs.
 /// - `resilient = GATEWAY`: call it through these policies (feature `resilience`).
 /// - `durable`: owed until done, across restarts. With it:
@@ -149,6 +151,120 @@ pub fn listener(args: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn listeners(args: TokenStream, item: TokenStream) -> TokenStream {
     listener::component::attribute(args.into(), item.into()).into()
+}
+
+/// Runs a function while it holds the lock of a key.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use aftercommit::lock::KeyedLock;
+/// use aftercommit::prelude::*;
+///
+/// const STOCK: Counters<u32> = Counters::new("shop.stock");
+///
+/// /// With a `tx` the lock is the unit of work's: held until its outcome is durable.
+/// #[locked(key = product, wait = Duration::from_secs(5))]
+/// async fn take(tx: &mut Tx, product: u32, units: i64) -> Result<bool, Error> {
+///     let there = STOCK.get(tx, &product)? >= units;
+///     if there {
+///         STOCK.add(tx, &product, -units)?;
+///     }
+///     Ok(there)
+/// }
+///
+/// struct Accounts { locks: KeyedLock<u64> }
+///
+/// impl Accounts {
+///     /// Without one, of a `KeyedLock`: held until the function answers.
+///     #[locked(keys = [from, to], on = self.locks)]
+///     fn transfer(&self, from: u64, to: u64) {}
+/// }
+/// # let accounts = Accounts { locks: KeyedLock::new() };
+/// # accounts.transfer(1, 2);
+/// ```
+///
+/// # Arguments
+/// - `key = order`: the key, an expression of the parameters; or `keys = [from, to]`, taken in one order for everybody.
+/// - `on = self.accounts`: the `KeyedLock`; left out where the function takes `tx: &mut Tx`.
+/// - `wait = Duration::from_secs(5)`: how long it is waited for; the function then answers a `Result<_, E>` with
+///   `E: From<aftercommit::Error>`. As long as it takes unless this is said, with a `tx` as long as the bus's `lock_wait`.
+/// - `shared`: together with others who share the key.
+/// - `crate = ::path`: where `aftercommit` is, if it is not called so.
+///
+/// An `async fn` waits, a `fn` blocks its thread.
+#[proc_macro_attribute]
+pub fn locked(args: TokenStream, item: TokenStream) -> TokenStream {
+    around::locked(args.into(), item.into()).into()
+}
+
+/// Runs a function once for each request; who comes again gets the first answer.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use aftercommit::prelude::*;
+///
+/// struct Payments { bus: Bus }
+///
+/// impl Payments {
+///     /// Outside the store: done, then its answer is stored.
+///     #[idempotent(key = request, body = cents, name = "bank.pay", retention = Duration::from_secs(86_400), bus = self.bus)]
+///     async fn pay(&self, request: String, cents: u64) -> Result<String, Error> {
+///         Ok(format!("paid {cents}"))
+///     }
+/// }
+///
+/// /// In a unit of work: its answer is stored with the commit.
+/// #[idempotent(key = request, body = (), name = "shop.place-order", retention = Duration::from_secs(86_400))]
+/// async fn place(tx: &mut Tx, request: String) -> Result<u64, Error> {
+///     Ok(7)
+/// }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let payments = Payments { bus: Bus::builder().start().await? };
+/// # assert_eq!(payments.pay("a".to_owned(), 5).await?, "paid 5");
+/// # assert!(payments.pay("a".to_owned(), 6).await.is_err());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// An `async fn` that answers a `Result<T, E>`, with `T` of serde's traits and `E: From<aftercommit::Error>`.
+///
+/// # Arguments
+/// - `key = request`: what a request is known by, a `Key`.
+/// - `body = order`: what must be the same when it comes again, of serde's `Serialize`; `body = ()` for nothing.
+/// - `name = ".."`, `retention = ..`: under which name answers are stored, and for how long; or `guard = PLACE_ORDER`, an
+///   `Idempotency` that says both.
+/// - `bus = self.bus`: where answers are stored; left out where the function takes a `Bus`, or `tx: &mut Tx`.
+/// - `keep_errors = |error| error.is_final()`: which errors are stored and given again like answers; none unless this is said.
+/// - `crate = ::path`: where `aftercommit` is, if it is not called so.
+#[proc_macro_attribute]
+pub fn idempotent(args: TokenStream, item: TokenStream) -> TokenStream {
+    around::idempotent(args.into(), item.into()).into()
+}
+
+/// Measures the calls of a function: how many, how long, how many at once, and what kinds of failures.
+///
+/// ```
+/// use aftercommit::prelude::*;
+///
+/// #[metered(name = "carrier.book", kind = |error: &std::io::Error| error.kind().to_string())]
+/// async fn book(slip: u32) -> Result<u32, std::io::Error> {
+///     Ok(slip)
+/// }
+/// ```
+///
+/// Measures go to the observers that ask for them, as those of listeners do, which are measured without this.
+///
+/// # Arguments
+/// - `name = ".."`: what they are called.
+/// - `kind = |error| ..`: the kind of an error, of which there must be few; that of an `aftercommit::Error`, else `error`.
+/// - `meter = self.meter`: whose observers are told, from `bus.meter()`; those of every bus of the process unless this is said.
+/// - `crate = ::path`: where `aftercommit` is, if it is not called so.
+#[proc_macro_attribute]
+pub fn metered(args: TokenStream, item: TokenStream) -> TokenStream {
+    around::metered(args.into(), item.into()).into()
 }
 
 /// Makes a function a test that simulates an application under many seeds; needs the feature `testing`.

@@ -17,6 +17,11 @@
 //! | `aftercommit_published_total` | counter | `event` | events published, those of units that rolled back included |
 //! | `aftercommit_dead_events_total` | counter | `event` | events published that nobody listens to |
 //! | `aftercommit_listener_duration_seconds` | histogram | `listener`, `event`, `failed` | calls of listeners, of whatever phase |
+//! | `aftercommit_listener_failures_total` | counter | `listener`, `kind` | failed calls by kind: `conflict`, `lock timeout`, `panic`, .. or `error` |
+//! | `aftercommit_listener_in_flight` | gauge | `listener` | calls under way |
+//! | `aftercommit_metered_duration_seconds` | histogram | `name`, `failed` | calls that are `#[metered]` |
+//! | `aftercommit_metered_failures_total` | counter | `name`, `kind` | failed calls by kind |
+//! | `aftercommit_metered_in_flight` | gauge | `name` | calls under way |
 //! | `aftercommit_after_errors_total` | counter | `listener` | after-phase listeners and hooks that failed |
 //! | `aftercommit_delivered_total` | counter | `listener` | deliveries that a durable listener settled |
 //! | `aftercommit_failed_total` | counter | `listener` | deliveries that failed |
@@ -24,6 +29,8 @@
 //! | `aftercommit_parked_total` | counter | `listener` | deliveries given up for now |
 //! | `aftercommit_commit_duration_seconds` | histogram | `failed` | commits of units of work, waiting and sync included |
 //! | `aftercommit_group_units` | histogram | | how many units were committed at once, as each of them saw it |
+//! | `aftercommit_lock_wait_seconds` | histogram | `obtained` | waits for keyed locks that others held |
+//! | `aftercommit_locked_keys` | gauge | | keys that are locked |
 //! | `aftercommit_conflicts_total` | counter | | units of work that conflicted |
 //! | `aftercommit_in_doubt_total` | counter | | units of work in doubt |
 //! | `aftercommit_archive_failures_total` | counter | | times the archive could not be written to |
@@ -54,7 +61,7 @@
 //! | `aftercommit_policy_waiting` | gauge | `kind`, `name` | callers that wait for a bulkhead or a rate limiter |
 //! | `aftercommit_permits` | gauge | `name` | permits that a rate limiter has left; below zero if some are reserved |
 //!
-//! The gauges are set by [`Metrics::sample`], as nothing happens on a bus that is stuck. Everything else is counted when it happens,
+//! The gauges of lag, age, locked keys and bytes are set by [`Metrics::sample`], as nothing happens on a bus that is stuck. Everything else is counted when it happens,
 //! which every publish and every call of a listener pays for.
 
 #[cfg(feature = "resilience")]
@@ -81,6 +88,11 @@ impl Metrics {
         describe_counter!("aftercommit_dead_events_total", "events published that nobody listens to");
         describe_counter!("aftercommit_not_called_total", "listeners of a phase not called with a scheduled event");
         describe_histogram!("aftercommit_listener_duration_seconds", metrics::Unit::Seconds, "calls of listeners");
+        describe_counter!("aftercommit_listener_failures_total", "failed calls of listeners, by kind");
+        describe_gauge!("aftercommit_listener_in_flight", "calls of listeners under way");
+        describe_histogram!("aftercommit_metered_duration_seconds", metrics::Unit::Seconds, "metered calls");
+        describe_counter!("aftercommit_metered_failures_total", "failed metered calls, by kind");
+        describe_gauge!("aftercommit_metered_in_flight", "metered calls under way");
         describe_counter!("aftercommit_after_errors_total", "after-phase listeners and hooks that failed");
         describe_counter!("aftercommit_delivered_total", "deliveries that a durable listener settled");
         describe_counter!("aftercommit_failed_total", "deliveries that failed");
@@ -92,6 +104,12 @@ impl Metrics {
             "commits of units of work, waiting and sync included"
         );
         describe_histogram!("aftercommit_group_units", "units of work committed at once, as each of them saw it");
+        describe_histogram!(
+            "aftercommit_lock_wait_seconds",
+            metrics::Unit::Seconds,
+            "waits for keyed locks that others held"
+        );
+        describe_gauge!("aftercommit_locked_keys", "keys that are locked");
         describe_counter!("aftercommit_conflicts_total", "units of work that conflicted");
         describe_counter!("aftercommit_in_doubt_total", "units of work in doubt");
         describe_counter!("aftercommit_archive_failures_total", "times the archive could not be written to");
@@ -117,7 +135,8 @@ impl Metrics {
         Self {}
     }
 
-    /// Sets the gauges to what holds now: lag and oldest age of each durable listener, and the size of the store.
+    /// Sets the gauges to what holds now: lag and oldest age of each durable listener, locked keys, and the
+    /// size of the store.
     ///
     /// Reads at most one event of the log for each durable listener.
     ///
@@ -131,6 +150,7 @@ impl Metrics {
         }
         #[cfg(feature = "resilience")]
         policies::sample(&bus.policies());
+        gauge!("aftercommit_locked_keys").set(bus.locked_keys() as f64);
         if let Some(bytes) = bus.store_size() {
             gauge!("aftercommit_store_bytes").set(bytes as f64);
         }
@@ -186,18 +206,44 @@ impl Observer for Metrics {
         match *measure {
             Measure::Published { event } => counter!("aftercommit_published_total", "event" => event).increment(1),
             Measure::Called { listener, event, took, failed } => {
-                let failed = if failed { "true" } else { "false" };
+                if let Some(kind) = failed {
+                    let listener = listener.to_owned();
+                    counter!("aftercommit_listener_failures_total", "listener" => listener, "kind" => kind)
+                        .increment(1);
+                }
+                let failed = if failed.is_some() { "true" } else { "false" };
+                gauge!("aftercommit_listener_in_flight", "listener" => listener.to_owned()).decrement(1.0);
                 histogram!(
                     "aftercommit_listener_duration_seconds",
                     "listener" => listener.to_owned(), "event" => event, "failed" => failed
                 )
                 .record(took);
             }
+            Measure::Calling { listener, event: _ } => {
+                gauge!("aftercommit_listener_in_flight", "listener" => listener.to_owned()).increment(1.0);
+            }
+            Measure::Entered { name } => {
+                gauge!("aftercommit_metered_in_flight", "name" => name.to_owned()).increment(1.0);
+            }
+            Measure::Left { name, took, failed } => {
+                if let Some(kind) = failed {
+                    let (name, kind) = (name.to_owned(), kind.to_owned());
+                    counter!("aftercommit_metered_failures_total", "name" => name, "kind" => kind).increment(1);
+                }
+                let failed = if failed.is_some() { "true" } else { "false" };
+                gauge!("aftercommit_metered_in_flight", "name" => name.to_owned()).decrement(1.0);
+                histogram!("aftercommit_metered_duration_seconds", "name" => name.to_owned(), "failed" => failed)
+                    .record(took);
+            }
             Measure::Delivered { listener } => {
                 counter!("aftercommit_delivered_total", "listener" => listener.to_owned()).increment(1);
             }
             Measure::Failed { listener } => {
                 counter!("aftercommit_failed_total", "listener" => listener.to_owned()).increment(1);
+            }
+            Measure::Waited { took, obtained } => {
+                let obtained = if obtained { "true" } else { "false" };
+                histogram!("aftercommit_lock_wait_seconds", "obtained" => obtained).record(took);
             }
             Measure::Committed { took, group, failed } => {
                 let failed = if failed { "true" } else { "false" };

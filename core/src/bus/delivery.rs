@@ -182,6 +182,7 @@ impl Delivery {
                 .unit_failing(
                     Some(shared.origin),
                     async move |tx| {
+                        tx.set_name(shared.id.listener.clone());
                         tx.settle(shared.settlement.clone());
                         // Reached once the outcome is known, even if nobody waits for it any more.
                         tx.after_commit(i32::MIN, move || {

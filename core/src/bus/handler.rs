@@ -162,6 +162,7 @@ impl DurableHandler {
                 .unit_failing(
                     Some(context.metadata.origin()),
                     async |tx: &mut Tx| -> Result<(), Work> {
+                        tx.set_name(self.id.clone());
                         settlements.iter().for_each(|settlement| tx.settle(settlement.clone()));
                         match self.called(context, what, Some(tx)).await.map_err(Work::Listener)? {
                             Some(reply) => reply.publish(tx).map_err(Work::Bus),

@@ -9,8 +9,10 @@ mod dead_letters;
 mod delivery;
 mod describe;
 mod handler;
+mod idempotency;
 #[cfg(feature = "tracing")]
 pub(crate) mod links;
+mod lock;
 mod once;
 mod publications;
 mod published;
@@ -31,10 +33,9 @@ use crate::clock::{Chance, Clock};
 use crate::consumer::Workers;
 use crate::error::{BoxError, Error, PublishError, UnitError};
 use crate::event::{Event, Metadata, Origin};
-use crate::key::Key;
 use crate::listener::{Call, CallAround, FromCall, Observing, Registry, Stopper};
-use crate::lock::{Held, LockName, Locks};
-use crate::observe::{Counts, Notice, Tap, Watch};
+use crate::lock::{AnyKey, KeyedLock};
+use crate::observe::{Counts, Meter, Notice, Tap, Watch};
 use crate::store::{Durability, Store};
 use crate::table::Reader;
 use crate::transaction::{self, Committed, Failed, Surroundings, Tx};
@@ -46,6 +47,8 @@ pub use dead_letters::DeadLetters;
 pub use delivery::{Delivery, DeliveryId, Guarded};
 pub use describe::Description;
 pub(crate) use handler::DurableHandler;
+pub use idempotency::{Idempotency, IdempotentRequest, Ran};
+pub use lock::{Fences, Locking};
 pub use once::{Handled, Inbox, Once};
 pub use publications::Publications;
 pub(crate) use schedule::Arrivals;
@@ -65,7 +68,7 @@ pub(crate) struct Core {
     pub(crate) stopper: Stopper,
     pub(crate) taps: Vec<Arc<dyn Tap>>,
     pub(crate) observing: Observing,
-    pub(crate) locks: Arc<Locks>,
+    pub(crate) locks: Arc<KeyedLock<AnyKey>>,
     pub(crate) subscribers: Subscribers,
     pub(crate) lock_wait: Duration,
     pub(crate) durability: Durability,
@@ -169,7 +172,7 @@ impl Core {
         &self.around.chance
     }
 
-    pub(crate) fn watch(&self) -> &Watch {
+    pub(crate) fn watch(&self) -> &Arc<Watch> {
         &self.around.watch
     }
 
@@ -283,6 +286,11 @@ impl Bus {
         self.core.watch().counts()
     }
 
+    /// Measures calls for the observers of this bus alone.
+    pub fn meter(&self) -> Meter {
+        Meter::of(self.core.watch())
+    }
+
     /// Who listens to what, when, in which order.
     pub fn describe(&self) -> Description {
         Description::new(self.core.registry.descriptors())
@@ -292,11 +300,6 @@ impl Bus {
     #[cfg(feature = "resilience")]
     pub fn policies(&self) -> crate::resilience::Policies {
         self.core.policies.clone()
-    }
-
-    /// How many keys are locked or waited for right now.
-    pub fn locked_keys(&self) -> usize {
-        self.core.locks.len()
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -359,32 +362,6 @@ impl Tx {
             self.set_rollback_only(format!("publishing failed: {error}"));
         }
         published
-    }
-
-    /// Waits for the lock of `key` and holds it until the outcome of this unit is durable. Asked for again, it is held already.
-    ///
-    /// First come, first served. Waits at most as long as the builder's `lock_wait` says, 30 s by default.
-    ///
-    /// # Errors
-    /// [`LockError::Timeout`](crate::error::LockError::Timeout). The unit may go on without the lock.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives up the place in the queue.
-    pub async fn lock<K: Key + std::fmt::Debug>(&mut self, key: K) -> Result<(), Error> {
-        let wait = self.core().lock_wait;
-        self.lock_within(key, wait).await
-    }
-
-    /// As [`lock`](Self::lock), waiting at most `wait`.
-    pub async fn lock_within<K: Key + std::fmt::Debug>(&mut self, key: K, wait: Duration) -> Result<(), Error> {
-        let name = LockName::of(&key);
-        if self.held().any(|guard| guard.downcast_ref::<Held>().is_some_and(|held| held.is(&name))) {
-            return Ok(());
-        }
-        let core = self.core();
-        let held = core.locks.lock(name, &key, wait, &**core.clock()).await?;
-        self.hold(Box::new(held));
-        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Bus, Core};
 use crate::error::{Error, KeyError};
 use crate::event::{Event, Metadata, Origin};
 use crate::key::{Key, encode_key};
-use crate::lock::LockName;
+use crate::lock::AnyKey;
 use crate::store::Remembered;
 use crate::transaction::Tx;
 
@@ -94,7 +94,8 @@ impl Tx {
         }
         let metadata = Metadata::draw(core.chance(), now, self.origin());
         let until = now.saturating_add(retention);
-        let remembered = Remembered { scope: event_scope(E::name()), id, event: Some(metadata.id), until };
+        let remembered =
+            Remembered { scope: event_scope(E::name()), id, event: Some(metadata.id), note: Vec::new(), until };
         self.kept()?.remember(remembered).await?;
         self.publish_known(event, Some(metadata))?;
         Ok(Once::Published(metadata.id))
@@ -175,7 +176,7 @@ impl Inbox {
             return Ok(false);
         }
         let until = tx.core().clock().now().saturating_add(self.retention);
-        tx.kept()?.remember(Remembered { scope: self.scope(), id, event: None, until }).await?;
+        tx.kept()?.remember(Remembered { scope: self.scope(), id, event: None, note: Vec::new(), until }).await?;
         Ok(true)
     }
 
@@ -207,7 +208,7 @@ impl Inbox {
         bus.check_open()?;
         let core = &bus.core;
         let message = Message { inbox: self.name.to_owned(), id: encode_key(id) };
-        let held = core.locks.lock(LockName::of(&message), &message, core.lock_wait, &**core.clock()).await;
+        let held = core.locks.request(AnyKey::of(&message)).within(core.lock_wait).wait().await;
         let _held = held.map_err(Error::from)?;
         if self.looked_up(core, bus.origin, &message.id).await? {
             return Ok(Handled::Before);

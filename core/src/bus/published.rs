@@ -101,7 +101,8 @@ async fn on_blocking_pool<E: Event>(published: Arc<Published<E>>, listener: Arc<
 impl<E: Event> Steps for Published<E> {
     fn before_commit<'a>(&'a self, index: u32, tx: &'a mut Tx) -> Called<'a> {
         let listener = self.listener_at(Phase::BeforeCommit, index);
-        let tx = listener.descriptor.wants_tx.then_some(tx);
+        // Its lock is the unit's.
+        let tx = (listener.descriptor.wants_tx || listener.descriptor.locks).then_some(tx);
         listener.invoke(&self.event, || self.call(tx))
     }
 

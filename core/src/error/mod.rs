@@ -6,6 +6,7 @@
 
 mod dead_letter;
 mod decode;
+mod idempotency;
 mod listener;
 mod lock;
 mod policy;
@@ -16,8 +17,9 @@ mod unit;
 
 pub use dead_letter::DeadLetterError;
 pub use decode::DecodeError;
+pub use idempotency::IdempotencyError;
 pub use listener::{AfterError, ListenerError, Panicked};
-pub use lock::LockError;
+pub use lock::{LockError, Waits};
 pub use policy::{InvalidPolicy, PolicyError};
 pub use publish::PublishError;
 pub use start::{StartError, Warning};
@@ -45,6 +47,9 @@ pub enum Error {
     /// A keyed lock was not obtained.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// A request that runs once could not be answered.
+    #[error(transparent)]
+    Idempotency(#[from] IdempotencyError),
     /// A durable listener's dead letters, or its place in the log, could not be changed.
     #[error(transparent)]
     DeadLetter(#[from] DeadLetterError),
@@ -57,11 +62,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether doing the same again may succeed without anything being mended: a conflict or a lock not obtained in time.
+    /// Whether doing the same again may succeed without anything being mended: a conflict, a lock not obtained in time, or a
+    /// deadlock, after which the unit must have rolled back first.
     ///
     /// A broken floor, an error of a listener and a storage error are not transient.
     pub fn is_transient(&self) -> bool {
-        self.is_conflict() || matches!(self, Error::Lock(LockError::Timeout { .. }))
+        self.is_conflict() || matches!(self, Error::Lock(LockError::Timeout { .. } | LockError::Deadlock { .. }))
     }
 
     /// Whether the unit of work was refused because something it read was changed by another.
@@ -72,6 +78,25 @@ impl Error {
     /// Whether it is unknown if the unit of work was stored.
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, Error::Unit(UnitError::InDoubt { .. }))
+    }
+
+    /// What kind of failure it is, in a word or two: for labels of figures, where there must be few of them.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Listener(_) => "listener",
+            Error::Publish(_) => "publish",
+            Error::Unit(UnitError::Conflict { .. }) => "conflict",
+            Error::Unit(UnitError::BelowFloor { .. }) => "below floor",
+            Error::Unit(UnitError::RollbackOnly { .. }) => "rollback only",
+            Error::Unit(UnitError::InDoubt { .. }) => "in doubt",
+            Error::Unit(_) => "unit",
+            Error::Lock(LockError::Timeout { .. }) => "lock timeout",
+            Error::Lock(LockError::Deadlock { .. }) => "deadlock",
+            Error::Lock(_) => "lock",
+            Error::Idempotency(_) => "idempotency",
+            Error::DeadLetter(_) => "dead letter",
+            Error::Store(_) => "store",
+        }
     }
 
     /// The listener's own error, where a listener's error of type `T` caused this one.

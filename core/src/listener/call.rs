@@ -6,12 +6,14 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::descriptor::Need;
 use crate::error::BoxError;
 use crate::event::Metadata;
+use crate::lock::{AnyKey, KeyedLock};
 use crate::observe::Watchdog;
 use crate::transaction::Tx;
 
@@ -41,6 +43,9 @@ pub(crate) struct CallAround {
     pub(crate) states: Arc<States>,
     pub(crate) stop: StopSignal,
     pub(crate) watchdog: Arc<Watchdog>,
+    /// For listeners with a `lock`.
+    pub(crate) locks: Arc<KeyedLock<AnyKey>>,
+    pub(crate) lock_wait: Duration,
 }
 
 impl<'a> Call<'a> {

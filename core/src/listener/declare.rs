@@ -5,6 +5,7 @@ mod durable;
 mod resilient;
 
 use std::any::{Any, TypeId};
+use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
@@ -14,10 +15,12 @@ use super::answer::{IntoAnswer, SettlesDelivery};
 use super::batch::Delivered;
 use super::call::{Call, FromCall};
 use super::descriptor::{Descriptor, Mode, WithoutTx};
-use super::invoke::{Bare, Body, Condition, Fallback, Listener, Observing};
+use super::invoke::{Bare, Body, Condition, Fallback, Listener, LockOf, Observing};
 use super::registry::{Builder, ErasedBuilder};
 use crate::error::{BoxError, StartError};
 use crate::event::Event;
+use crate::key::Key;
+use crate::lock::AnyKey;
 use crate::transaction::{CallFuture, Phase};
 
 /// Begins the declaration of a listener of `E` with the given id, which must be unique on its bus.
@@ -47,6 +50,7 @@ pub fn on<E: Event>(id: impl Into<String>) -> Declaration<E> {
             phase: Phase::AfterCommit,
             order: None,
             conditional: false,
+            locks: false,
             without_tx: WithoutTx::Refuse,
             mode: Mode::InPlace,
             is_async: false,
@@ -66,6 +70,7 @@ pub fn on<E: Event>(id: impl Into<String>) -> Declaration<E> {
             needs: Vec::new(),
         },
         condition: None,
+        lock: None,
         clone: None,
         fallback: None,
         #[cfg(feature = "resilience")]
@@ -81,6 +86,7 @@ pub fn on<E: Event>(id: impl Into<String>) -> Declaration<E> {
 pub struct Declaration<E> {
     descriptor: Descriptor,
     condition: Option<Condition<E>>,
+    lock: Option<LockOf<E>>,
     clone: Option<fn(&E) -> E>,
     fallback: Option<Fallback<E>>,
     #[cfg(feature = "resilience")]
@@ -114,6 +120,19 @@ impl<E: 'static> Declaration<E> {
     pub fn when_with(mut self, condition: impl Fn(&E, &mut Call<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.descriptor.conditional = true;
         self.condition = Some(Arc::new(condition));
+        self
+    }
+
+    /// Locks a key around each call, one of those that `tx.lock` takes: calls with the same key come one at a time, first come,
+    /// first served, and not while a unit of work holds it. Waited for as long as the builder's `lock_wait` says; after that the
+    /// call has failed.
+    ///
+    /// Before the commit the lock is the publisher's, and that of a durable listener with a `tx` its own unit's: held until that
+    /// is durable. Otherwise it is held until the call has come back. Only where calls are awaited: not for immediate, spawned or
+    /// blocking listeners, nor for batches.
+    pub fn lock<K: Key + Debug>(mut self, key: impl Fn(&E) -> K + Send + Sync + 'static) -> Self {
+        self.descriptor.locks = true;
+        self.lock = Some(Box::new(move |event| AnyKey::of(&key(event))));
         self
     }
 
@@ -243,6 +262,7 @@ impl<E: 'static> Declaration<E> {
             descriptor: self.descriptor,
             body,
             condition: self.condition,
+            lock: self.lock,
             clone: self.clone,
             fallback: self.fallback,
             #[cfg(feature = "resilience")]

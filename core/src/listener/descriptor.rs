@@ -25,6 +25,8 @@ pub struct Descriptor {
     pub order: Option<i32>,
     /// Whether it has a condition.
     pub conditional: bool,
+    /// Whether it locks a key around its calls.
+    pub locks: bool,
     /// What happens when its event is published without a unit of work.
     pub without_tx: WithoutTx,
     /// Where it runs.
@@ -152,6 +154,24 @@ impl Descriptor {
                     "`without_tx = run` calls it from a publish that does not wait: an `async fn` needs `spawn`",
                 );
             }
+        }
+        if self.locks && self.durable.is_none() {
+            if self.phase == Phase::Immediate {
+                return refuse(
+                    "publishing does not wait, not for a lock either: drop `lock`, or write `phase = BeforeCommit`",
+                );
+            }
+            if self.mode != Mode::InPlace {
+                return refuse(
+                    "a lock is waited for where the call is awaited: drop `spawn` or `blocking`, or the `lock`",
+                );
+            }
+            if self.without_tx == WithoutTx::Run {
+                return refuse("`without_tx = run` calls it from a publish that does not wait: drop it, or the `lock`");
+            }
+        }
+        if self.locks && self.takes_batch {
+            return refuse("a lock is of one event's key: drop `lock`, or take one event");
         }
         let by_reference = self.phase == Phase::Immediate || self.without_tx == WithoutTx::Run;
         if by_reference && self.mode != Mode::InPlace && !clones {

@@ -1,4 +1,4 @@
-//! THE call of a listener: condition, then who observes it and span, then its policies, then the function.
+//! THE call of a listener: condition, then its lock, then who observes it and span, then its policies, then the function.
 //!
 //! A listener without options is a bare call. Panics pass through here; whoever must contain them does.
 
@@ -15,17 +15,20 @@ use super::call::Call;
 use super::descriptor::Descriptor;
 use super::fallback::GivenUp;
 use crate::clock::Stopwatch;
-use crate::error::BoxError;
+use crate::error::{BoxError, Error, Panicked};
 use crate::event::Event;
-use crate::observe::{Interceptor, Measure, Subject, Watchdog, Watched};
+use crate::lock::{AnyKey, Obtained, Owner};
+use crate::observe::{Interceptor, Measure, Subject, Watchdog, Watched, unfinished};
 use crate::transaction::step::{Called, Progress, answered, poll_in};
-use crate::transaction::{Answered, CallFuture};
+use crate::transaction::{Answered, CallFuture, settle};
 
 /// A listener of events of type `E`, ready to be called.
 pub(crate) struct Listener<E> {
     pub(crate) descriptor: Descriptor,
     pub(crate) body: Body<E>,
     pub(crate) condition: Option<Condition<E>>,
+    /// The key that is locked around its calls.
+    pub(crate) lock: Option<LockOf<E>>,
     /// How a listener in the background gets an event that was published by reference.
     pub(crate) clone: Option<fn(&E) -> E>,
     /// What is called with a delivery that is out of attempts.
@@ -65,6 +68,7 @@ impl Observing {
 }
 
 pub(crate) type Condition<E> = Arc<dyn Fn(&E, &mut Call<'_>) -> bool + Send + Sync>;
+pub(crate) type LockOf<E> = Box<dyn Fn(&E) -> AnyKey + Send + Sync>;
 pub(crate) type Fallback<E> = Arc<dyn Fn(&E, &GivenUp, &mut Call<'_>) -> Answered + Send + Sync>;
 type SyncFn<E> = dyn Fn(&E, &mut Call<'_>) -> Answered + Send + Sync;
 type BatchFn<E> = dyn Fn(&[Delivered<E>], &mut Call<'_>) -> Answered + Send + Sync;
@@ -170,7 +174,7 @@ impl<E: Event> Listener<E> {
     /// Whether its function is all there is to a call.
     #[inline]
     fn is_plain(&self) -> bool {
-        self.condition.is_none() && self.observed.is_none() && cfg!(not(feature = "tracing"))
+        self.condition.is_none() && self.lock.is_none() && self.observed.is_none() && cfg!(not(feature = "tracing"))
     }
 
     /// Whether its function is all there is to a call, and takes the event alone.
@@ -210,6 +214,32 @@ impl<E: Event> Listener<E> {
     /// As [`invoke`](Self::invoke), where the condition was asked before.
     #[inline(always)]
     pub(crate) fn invoke_accepted<'a>(&'a self, event: &'a E, call: impl FnOnce() -> Call<'a>) -> Called<'a> {
+        if let Some(lock) = &self.lock {
+            return self.locked(lock, event, call());
+        }
+        self.invoke_unlocked(event, call)
+    }
+
+    /// Waits for the lock of the event's key first. With the unit of work it is held until that is durable, else during the call.
+    #[inline(never)]
+    fn locked<'a>(&'a self, lock: &'a LockOf<E>, event: &'a E, mut call: Call<'a>) -> Called<'a> {
+        Either::Right(CallFuture::from_or_box(async move {
+            let asking = call.around.locks.request_owned(lock(event)).within(call.around.lock_wait);
+            let _held = match call.tx.as_deref_mut() {
+                Some(tx) => {
+                    if let Obtained::Now(guard) = asking.by(tx.owner()).obtain().await.map_err(Error::from)? {
+                        tx.hold(Box::new(guard));
+                    }
+                    None
+                }
+                None => Some(asking.by(&Owner::named(&*self.descriptor.id)).wait().await.map_err(Error::from)?),
+            };
+            settle(self.invoke_unlocked(event, || call)).await
+        }))
+    }
+
+    #[inline(always)]
+    fn invoke_unlocked<'a>(&'a self, event: &'a E, call: impl FnOnce() -> Call<'a>) -> Called<'a> {
         if let Some(observed) = &self.observed {
             return self.observed(observed, event, call());
         }
@@ -372,6 +402,9 @@ impl Observed {
     /// A call begins. Its end is told even if the listener panics or its future is dropped.
     fn begin<'a, E: Event>(&'a self, event: &'a E, watchdog: &'a Arc<Watchdog>, id: impl Fn() -> Uuid) -> Told<'a, E> {
         self.interceptors.iter().for_each(|interceptor| interceptor.before(&self.id, event));
+        if self.is_measured {
+            watchdog.watch().measure(&Measure::Calling { listener: &self.id, event: E::name() });
+        }
         let subject = || Subject { who: self.id.clone(), event: Some((E::name(), id())) };
         Told {
             observed: self,
@@ -396,15 +429,15 @@ struct Told<'a, E: Event> {
 impl<E: Event> Told<'_, E> {
     fn tell(&mut self, answered: Answered) -> Answered {
         let error = answered.as_ref().err().map(|error| &**error as &(dyn std::error::Error + 'static));
-        self.after(error);
+        self.after(error, error.map(kind));
         answered
     }
 
-    fn after(&mut self, error: Option<&(dyn std::error::Error + 'static)>) {
+    fn after(&mut self, error: Option<&(dyn std::error::Error + 'static)>, failed: Option<&'static str>) {
         self.told = true;
         let listener = &*self.observed.id;
         if let Some(begun) = self.begun {
-            let (took, failed) = (begun.elapsed(), error.is_some());
+            let took = begun.elapsed();
             self.watchdog.watch().measure(&Measure::Called { listener, event: E::name(), took, failed });
         }
         drop(self.watched.take());
@@ -415,10 +448,17 @@ impl<E: Event> Told<'_, E> {
 impl<E: Event> Drop for Told<'_, E> {
     fn drop(&mut self) {
         if !self.told {
+            let kind = unfinished();
             // A panic of an interceptor during the unwinding of the listener's would end the process.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.after(Some(&Unfinished))));
+            let _ =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.after(Some(&Unfinished), Some(kind))));
         }
     }
+}
+
+/// What kind of error it is, for figures.
+fn kind(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    if error.is::<Panicked>() { "panic" } else { error.downcast_ref::<Error>().map_or("error", Error::kind) }
 }
 
 const TAKES_BATCHES: &str = "it takes several events at once";

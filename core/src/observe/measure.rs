@@ -11,6 +11,13 @@ pub enum Measure<'a> {
         /// The event's name.
         event: &'static str,
     },
+    /// A listener is about to be called, whatever its phase.
+    Calling {
+        /// The listener's id.
+        listener: &'a str,
+        /// The event's name.
+        event: &'static str,
+    },
     /// A listener came back, whatever its phase: its function alone, without the commit that follows.
     Called {
         /// The listener's id.
@@ -19,8 +26,23 @@ pub enum Measure<'a> {
         event: &'static str,
         /// How long it took.
         took: Duration,
-        /// Whether it answered with an error, panicked, or was dropped before it had an answer.
-        failed: bool,
+        /// What kind of failure it was, if one: that of an [`Error`](crate::Error) of this library, `error` for any other, `panic`,
+        /// or `dropped` before it had an answer.
+        failed: Option<&'static str>,
+    },
+    /// A call that is [metered](super::Meter) begins.
+    Entered {
+        /// The name it is metered under.
+        name: &'a str,
+    },
+    /// A call that is [metered](super::Meter) came back.
+    Left {
+        /// The name it is metered under.
+        name: &'a str,
+        /// How long it took.
+        took: Duration,
+        /// What kind of failure it was, if one: as its declaration says, else as for a listener.
+        failed: Option<&'a str>,
     },
     /// A durable listener settled a delivery.
     Delivered {
@@ -31,6 +53,13 @@ pub enum Measure<'a> {
     Failed {
         /// The durable listener.
         listener: &'a str,
+    },
+    /// Somebody waited for a lock that others held. A lock that was free is not told.
+    Waited {
+        /// For how long.
+        took: Duration,
+        /// Whether it was obtained: not if its time was over, if units waited for each other, or if who waited was dropped.
+        obtained: bool,
     },
     /// The store answered the commit of a unit of work.
     Committed {

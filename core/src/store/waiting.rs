@@ -44,6 +44,8 @@ pub struct Remembered {
     pub id: Vec<u8>,
     /// The event that was published under it, if one was.
     pub event: Option<Uuid>,
+    /// What else is to be known when it comes again; may be large.
+    pub note: Vec<u8>,
     /// From this moment on it is free again.
     pub until: Timestamp,
 }

@@ -31,6 +31,7 @@ use crate::activity::{Activity, Busy};
 use crate::clock::{Chance, Clock};
 use crate::error::{BoxError, Error, PublishError, StoreError, UnitError};
 use crate::event::{Envelope, Origin};
+use crate::lock::Owner;
 use crate::observe::{Subject, UNIT, Watch, Watchdog, Watched};
 use crate::store::{Durability, ReadRows, Rows, Settlement, Unit};
 use crate::table;
@@ -133,6 +134,9 @@ pub struct Tx {
     savepoints: usize,
     /// Keyed locks and whatever else must outlive the commit. Released in the order they were taken.
     held: Vec<Box<dyn Any + Send>>,
+    name: Option<Arc<str>>,
+    /// Made with the first lock.
+    owner: Option<Owner>,
     origin: Option<Origin>,
     /// How many replies to replies led to this unit.
     depth: usize,
@@ -174,6 +178,8 @@ impl Tx {
             doomed: None,
             savepoints: 0,
             held: Vec::new(),
+            name: None,
+            owner: None,
             origin,
             depth: 0,
             handling: None,
@@ -187,6 +193,12 @@ impl Tx {
     /// What this unit's commit must survive before it is answered; the bus's default unless said here.
     pub fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
+    }
+
+    /// How this unit is called where its locks are shown; `unit of work` unless said before it takes the first of them.
+    /// Deliveries are called as their durable listener.
+    pub fn set_name(&mut self, name: impl Into<Arc<str>>) {
+        self.name = Some(name.into());
     }
 
     /// Lets the unit of work end in a rollback, whatever its closure answers.
@@ -354,9 +366,10 @@ impl Tx {
         self.held.push(guard);
     }
 
-    /// What [`hold`](Self::hold) keeps so far.
-    pub(crate) fn held(&self) -> impl Iterator<Item = &(dyn Any + Send)> {
-        self.held.iter().map(|guard| &**guard)
+    /// Who this unit is to those who wait for its locks.
+    pub(crate) fn owner(&mut self) -> &Owner {
+        let name = &self.name;
+        self.owner.get_or_insert_with(|| Owner::named(name.clone().unwrap_or_else(|| Arc::from(UNIT))))
     }
 
     /// Remembers a listener in the background, for who waits for the unit's.

@@ -16,11 +16,14 @@ mod durable;
 mod ev;
 mod faults;
 mod figures;
+mod idempotency;
 #[cfg(unix)]
 mod kills;
 #[cfg(unix)]
 mod kills_kept;
 mod lc;
+mod locks;
+mod metering;
 mod publications;
 mod resilience;
 mod retention;

@@ -241,7 +241,8 @@ pub(crate) fn later(time: u64, body: impl Into<Vec<u8>>) -> Envelope {
 
 /// An id that is remembered until a time.
 pub(crate) fn remembered(scope: &str, id: &[u8], until: u64) -> Remembered {
-    Remembered { scope: scope.to_owned(), id: id.to_vec(), event: Some(Uuid::from_u128(7)), until: Timestamp(until) }
+    let (scope, id, event) = (scope.to_owned(), id.to_vec(), Some(Uuid::from_u128(7)));
+    Remembered { scope, id, event, note: vec![5; 30_000], until: Timestamp(until) }
 }
 
 /// Schedules `events` in a unit of their own.

@@ -12,6 +12,7 @@ const FORMS: &[Form] = &[
     Form { values: &PHASES, ..form("phase", "phase = AfterCommit") },
     form("order", "order = 10"),
     form("condition", "condition = |event| .."),
+    form("lock", "lock = |event| event.product"),
     form("id", "id = \"shop.send-receipt\""),
     form("formerly", "formerly = [\"shop.mail-receipt\"]"),
     form("without_tx", "without_tx = run"),
@@ -40,6 +41,7 @@ pub(crate) struct Args {
     pub(crate) phase: Option<Said<Ident>>,
     pub(crate) order: Option<Said<Expr>>,
     pub(crate) condition: Option<Said<ExprClosure>>,
+    pub(crate) lock: Option<Said<ExprClosure>>,
     pub(crate) id: Option<Said<LitStr>>,
     pub(crate) formerly: Option<Said<Vec<LitStr>>>,
     pub(crate) without_tx: Option<Said<()>>,
@@ -66,6 +68,7 @@ impl Args {
             phase: None,
             order: None,
             condition: None,
+            lock: None,
             id: None,
             formerly: None,
             without_tx: None,
@@ -97,6 +100,7 @@ impl Args {
             }
             "order" => self.order = said(name, args::value(input)?),
             "condition" => self.condition = said(name, args::value(input)?),
+            "lock" => self.lock = said(name, args::value(input)?),
             "id" => self.id = said(name, args::value(input)?),
             "formerly" => self.formerly = said(name, args::strings(input)?),
             "without_tx" => {

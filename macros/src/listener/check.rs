@@ -18,6 +18,7 @@ pub(crate) fn all(model: &Model<'_>, errors: &mut Errors) {
         Some(_) => durable(model, errors),
         None => phase_bound(model, errors),
     }
+    lock(model, errors);
     mode(model, errors);
     without_tx(model, errors);
 }
@@ -298,6 +299,33 @@ fn mode(model: &Model<'_>, errors: &mut Errors) {
     }
     if let (Some(tx), Some(said)) = (model.tx(), args.spawn.as_ref().or(args.blocking.as_ref())) {
         errors.push(tx, format!("a `tx` cannot leave its unit of work: drop it, or `{}`", said.name));
+    }
+}
+
+fn lock(model: &Model<'_>, errors: &mut Errors) {
+    let args = &model.args;
+    let Some(lock) = &args.lock else { return };
+    if let Some(asyncness) = &lock.value.asyncness {
+        errors.push(asyncness, "a key does not wait: write `lock = |event| event.product`");
+    }
+    if lock.value.inputs.len() != 1 {
+        errors.push(&lock.value, "the key is told by the event: write `lock = |event| event.product`");
+    }
+    if model.takes_batch {
+        errors.push(&lock.name, "a lock is of one event's key: drop `lock`, or take one event");
+    }
+    if args.durable.is_some() {
+        return;
+    }
+    if args.is_phase("Immediate") {
+        errors.push(
+            &lock.name,
+            "publishing does not wait, not for a lock either: drop `lock`, or write `phase = BeforeCommit`",
+        );
+    }
+    if let Some(said) = args.spawn.as_ref().or(args.blocking.as_ref()).or(args.without_tx.as_ref()) {
+        let name = &said.name;
+        errors.push(name, format!("a lock is waited for where the call is awaited: drop `{name}`, or the `lock`"));
     }
 }
 

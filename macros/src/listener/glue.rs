@@ -109,6 +109,7 @@ fn options(model: &Model<'_>) -> TokenStream {
         _ => (quote!(when_with), &said.value),
     });
     let (when, condition): (Vec<_>, Vec<_>) = condition.unzip();
+    let lock = args.lock.iter().map(|said| &said.value);
     let without_tx = args.without_tx.iter().map(|_| quote!(#krate::listener::WithoutTx::Run));
     let slow_after = args.slow_after.iter().map(|said| &said.value);
     let resilient = args.resilient.iter().map(|said| &said.value);
@@ -116,6 +117,7 @@ fn options(model: &Model<'_>) -> TokenStream {
         #(.phase(#krate::Phase::#phase))*
         #(.order(#order))*
         #(.#when(#condition))*
+        #(.lock(#lock))*
         #(.without_tx(#without_tx))*
         #(.slow_after(#slow_after))*
         #(.resilient(&#resilient))*

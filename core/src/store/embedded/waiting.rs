@@ -61,19 +61,20 @@ pub(super) fn encode_place(due: Due) -> [u8; 16] {
     encode_due(due)
 }
 
-/// A remembered id, in its stored form: the event's id, nil if there is none, and until when.
+/// A remembered id, in its stored form: the event's id, nil if there is none, until when, and what was noted.
 pub(super) fn encode_remembered(one: &Remembered) -> Vec<u8> {
-    [&one.event.unwrap_or(Uuid::nil()).as_bytes()[..], &one.until.0.to_be_bytes()].concat()
+    [&one.event.unwrap_or(Uuid::nil()).as_bytes()[..], &one.until.0.to_be_bytes(), &one.note].concat()
 }
 
 /// Reads what [`encode_remembered`] wrote.
 pub(super) fn decode_remembered(key: &[u8], body: &[u8]) -> Result<Remembered, StoreError> {
     let (scope, id) = remembered_of(key)?;
-    let parts = body
-        .split_first_chunk()
-        .and_then(|(event, until)| Some((Uuid::from_bytes(*event), u64::from_be_bytes(until.try_into().ok()?))));
-    let (event, until) = parts.ok_or_else(|| damaged(key, "it is no id with a time"))?;
-    Ok(Remembered { scope, id, event: (!event.is_nil()).then_some(event), until: Timestamp(until) })
+    let parts = body.split_first_chunk().and_then(|(event, rest)| {
+        let (until, note) = rest.split_first_chunk()?;
+        Some((Uuid::from_bytes(*event), u64::from_be_bytes(*until), note.to_vec()))
+    });
+    let (event, until, note) = parts.ok_or_else(|| damaged(key, "it is no id with a time"))?;
+    Ok(Remembered { scope, id, event: (!event.is_nil()).then_some(event), note, until: Timestamp(until) })
 }
 
 /// When the first of both is due, or free again.

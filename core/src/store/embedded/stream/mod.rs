@@ -23,7 +23,7 @@
 //! | `N` what is known of a listener | length of the id (4), id, JSON |
 //! | `G` a delivery that was given up | as `D`, then length of the head (4), head as JSON, envelope without a body |
 //! | `W` a scheduled event | due time (8), order (8), envelope |
-//! | `O` a remembered id | length of the scope (4), scope, the event's id or zeros (16), until (8), id |
+//! | `O` a remembered id | length of the scope (4), scope, length of the id (4), id, the event's id or zeros (16), until (8), what was noted |
 //! | `M` closed in good order or not | 1 or 0 (1) |
 //! | `Z` the end | how many records came before (8) |
 //!

@@ -230,13 +230,13 @@ impl<'a> Building<'a> {
 
     fn remembered(&mut self, rest: &[u8]) -> Result<Option<()>, StoreError> {
         let Some((scope, rest)) = text(rest) else { return Ok(None) };
-        let Some((body, id)) = rest.split_at_checked(24) else { return Ok(None) };
+        let Some((id, body)) = sized(rest) else { return Ok(None) };
         let key = remembered_key(scope, id);
         let Ok(one) = decode_remembered(&key, body) else { return Ok(None) };
         let expiry = expiry_key(one.until, &key);
-        let (value, empty) = (frame(&key, body), frame(&expiry, &[]));
+        let empty = frame(&expiry, &[]);
         self.put(expiry, empty)?;
-        self.put(key, value).map(Some)
+        self.value(key, body).map(Some)
     }
 
     /// Writes the packs so far; the next event will stand at `next`.

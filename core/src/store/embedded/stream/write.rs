@@ -115,9 +115,9 @@ impl Writer<'_> {
                 self.record(SCHEDULED, &[&encode_place(scheduled_at(&key)?), &body])
             }
             layout::REMEMBERED => {
-                let body = unframe_inline(&key, value)?;
+                let body = whole(shared, &key, value)?;
                 let (scope, id) = remembered_of(&key)?;
-                self.record(REMEMBERED, &[&sized(scope.as_bytes()), &body, &id])
+                self.record(REMEMBERED, &[&sized(scope.as_bytes()), &sized(&id), &body])
             }
             _ => {
                 let (listener, position) = delivery_of(&key)?;

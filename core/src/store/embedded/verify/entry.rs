@@ -229,17 +229,22 @@ impl<'a> Sight<'a> {
     }
 
     fn remembered(&self, key: &[u8], value: Vec<u8>) -> Result<Seen, StoreError> {
-        let one = decode_remembered(key, &unframe_inline(key, value)?)?;
+        let (mut seen, body) = self.value(key, value)?;
+        let Some(body) = body else { return Ok(seen) };
+        let one = decode_remembered(key, &body)?;
         let is_linked = self.sound(&expiry_key(one.until, key))?.is_some_and(|body| body.is_empty());
-        Ok(Seen { problem: (!is_linked).then_some(Problem::Unlinked), ..Seen::default() })
+        seen.and((!is_linked).then_some(Problem::Unlinked));
+        Ok(seen)
     }
 
     fn expiry(&self, key: &[u8], value: Vec<u8>) -> Result<Seen, StoreError> {
         let body = unframe_inline(key, value)?;
         let (until, of) = expiry_of(key)?;
-        let stands = match self.shared.get_raw(&of)?.map(|value| unframe_inline(&of, value)) {
+        let stands = match self.shared.get_raw(&of)?.map(|value| self.value(&of, value)) {
+            Some(Ok((_, Some(body)))) => decode_remembered(&of, &body).map_or(true, |one| one.until == until),
             // A damaged one is a finding of its own.
-            Some(one) => one.and_then(|body| decode_remembered(&of, &body)).map_or(true, |one| one.until == until),
+            Some(Ok((_, None)) | Err(StoreError::Damaged { .. })) => true,
+            Some(Err(error)) => return Err(error),
             None => false,
         };
         let problem = match stands {

@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use aftercommit::prelude::*;
+
+#[idempotent(key = request, body = (), name = "shop.place", retention = std::time::Duration::from_secs(9), bus = bus)]
+async fn place(tx: &mut Tx, bus: &Bus, request: u64) -> Result<u32, Error> {
+    Ok(1)
+}
+
+fn main() {}

@@ -1,0 +1,14 @@
+#![allow(unused)]
+
+use aftercommit::prelude::*;
+
+#[derive(Event, Clone, serde::Serialize, serde::Deserialize)]
+#[event(name = "shop.order-placed")]
+struct OrderPlaced {
+    order: u64,
+}
+
+#[listener(lock = |event| event.order as f64)]
+fn drop_page(event: &OrderPlaced) {}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use aftercommit::prelude::*;
+
+#[locked(key = product)]
+struct Stock;
+
+fn main() {}

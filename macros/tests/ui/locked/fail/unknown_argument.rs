@@ -1,0 +1,10 @@
+#![allow(unused)]
+
+use aftercommit::prelude::*;
+
+#[locked(key = product, timeout = 5)]
+async fn take(tx: &mut Tx, product: u32) -> Result<(), Error> {
+    Ok(())
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+#![allow(unused)]
+
+use aftercommit::prelude::*;
+
+#[metered]
+fn book() {}
+
+fn main() {}
