@@ -203,7 +203,7 @@ fn work(words: &[&str]) {
         }
         ["drain", on, path, way, round, others, seconds] => {
             let way = Way::named(way).expect("a way");
-            let (id, lot) = (id(way, number(round) as usize), (way as u32) << 16 | number(round) as u32);
+            let (id, lot) = (id(way, number(round) as usize), way as u32 * 1000 + number(round) as u32);
             let store = open_store(engine(on), Path::new(path), Some(CACHE << 20)).expect("opens");
             let seconds = Duration::from_secs_f64(number(seconds));
             println!("{}", runtime().block_on(measure(store, way, &id, lot, number(others) as usize, seconds)));

@@ -185,13 +185,13 @@ pub fn syncs_a_second(folder: &Path, span: Duration) -> f64 {
     const ROOM: usize = 1 << 20;
     let mut file = File::create(folder.join("synced")).expect("a file");
     file.write_all(&vec![1; ROOM]).and_then(|()| file.sync_all()).and_then(|()| file.rewind()).expect("is written");
-    let (begun, mut syncs) = (Instant::now(), 0u32);
+    let (begun, mut syncs) = (Instant::now(), 0usize);
     while begun.elapsed() < span {
         file.write_all(&[2; 512]).and_then(|()| file.sync_data()).expect("is synced");
         syncs += 1;
-        if syncs as usize % (ROOM / 512) == 0 {
+        if syncs.is_multiple_of(ROOM / 512) {
             file.rewind().expect("is rewound");
         }
     }
-    f64::from(syncs) / begun.elapsed().as_secs_f64()
+    syncs as f64 / begun.elapsed().as_secs_f64()
 }

@@ -61,7 +61,7 @@
 //! | `aftercommit_policy_waiting` | gauge | `kind`, `name` | callers that wait for a bulkhead or a rate limiter |
 //! | `aftercommit_permits` | gauge | `name` | permits that a rate limiter has left; below zero if some are reserved |
 //!
-//! The gauges of lag, age, locked keys and bytes are set by [`Metrics::sample`], as nothing happens on a bus that is stuck. Everything else is counted when it happens,
+//! All gauges but those of calls under way are set by [`Metrics::sample`], as nothing happens on a bus that is stuck. Everything else is counted when it happens,
 //! which every publish and every call of a listener pays for.
 
 #[cfg(feature = "resilience")]

@@ -135,6 +135,8 @@ pub(crate) struct Job {
     /// The names its event was ever stored under.
     pub(crate) events: Vec<&'static str>,
     pub(crate) durable: Durable,
+    /// Whether several deliveries may share one commit.
+    pub(crate) shares_commits: bool,
     pub(crate) handler: Arc<dyn Handler>,
 }
 

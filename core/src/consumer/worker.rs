@@ -18,6 +18,7 @@ use super::dead_letter::{DeadLetters, Replay, Replays};
 use super::introduce::{describe, introduce};
 use super::lane::{LaneKey, Lanes, Pending, Tried};
 use super::record::record;
+use super::run;
 use super::{Ground, Job, Verdict};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -89,6 +90,12 @@ struct Called {
     ticket: u64,
 }
 
+/// How many deliveries may have been called, and not settled, when the process ended.
+fn in_hand(job: &Job) -> usize {
+    let at_once = if job.shares_commits && job.durable.concurrency == 1 { run::LONGEST_COMMITTED } else { 1 };
+    job.durable.concurrency * at_once
+}
+
 impl Worker {
     /// Loads what the store knows of the listener; gives it a cursor if it has none.
     pub(super) async fn take_up(
@@ -117,7 +124,7 @@ impl Worker {
             asked: false,
             failures: 0,
             marked: HashMap::new(),
-            under_suspicion: if ground.unclean { job.durable.concurrency } else { 0 },
+            under_suspicion: if ground.unclean { in_hand(&job) } else { 0 },
             suspected_to: *ground.store.delivered_up_to().borrow(),
             ground,
             job,
@@ -319,7 +326,7 @@ impl Worker {
     /// When there is something to do although nothing happens.
     fn next_due(&self, active: bool) -> Option<Timestamp> {
         let waiting = self.lanes.next_due().filter(|_| active);
-        let batch = self.batch_due().filter(|_| active);
+        let batch = self.batch_due().filter(|_| active && self.calls.len() < self.job.durable.concurrency);
         [waiting, batch, self.acks.due()].into_iter().flatten().min()
     }
 

@@ -96,6 +96,11 @@ impl Error {
             Error::Idempotency(_) => "idempotency",
             Error::DeadLetter(_) => "dead letter",
             Error::Store(_) => "store",
+            Error::Policy(PolicyError::CircuitOpen { .. }) => "circuit open",
+            Error::Policy(PolicyError::RateLimited { .. }) => "rate limited",
+            Error::Policy(PolicyError::BulkheadFull { .. }) => "bulkhead full",
+            Error::Policy(PolicyError::TimedOut { .. }) => "timed out",
+            Error::Policy(_) => "policy",
         }
     }
 

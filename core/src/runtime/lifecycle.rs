@@ -369,6 +369,8 @@ impl Bus {
             gathers: durable.ack.gathers(),
         };
         let events = listener.stored_names();
-        Job { listener: id, formerly: descriptor.formerly, events, durable, handler: Arc::new(handler) }
+        let shares_commits = handler.shares_commits();
+        let handler = Arc::new(handler);
+        Job { listener: id, formerly: descriptor.formerly, events, durable, shares_commits, handler }
     }
 }

@@ -293,9 +293,15 @@ fn live(
     kill_after: Option<usize>,
 ) -> Vec<u32> {
     let role = format!("{on:?}|{}|{step}|{passes}|{first}|{durability}", folder.display());
+    follow("kills::child", (ROLE, &role), step, kill_after)
+}
+
+/// Runs a test of this binary as a process of its own, which ends itself, or is killed after so many acknowledgements; answers the orders
+/// it acknowledged.
+pub(crate) fn follow(child: &str, (name, role): (&str, &str), step: &str, kill_after: Option<usize>) -> Vec<u32> {
     let mut child = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", "kills::child", "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
+        .args(["--exact", child, "--nocapture", "--test-threads=1"])
+        .env(name, role)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

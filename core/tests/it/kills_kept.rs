@@ -3,11 +3,8 @@
 //! The child is this test binary run again, as in `kills`. After each few lives the parent opens store and archive and audits.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
 use std::ops::Range;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -27,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::heard::within;
+use crate::kills::follow;
 
 /// Where a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,9 +47,6 @@ const STEPS: [Step; 6] = [Step::Parked, Step::Replayed, Step::Archived, Step::Ti
 
 /// What tells the child that it is one: the store, the folder, the step or `parent`, how often it is passed first, the first order.
 const ROLE: &str = "AFTERCOMMIT_KILLS_KEPT";
-
-const KILLED: i32 = 9;
-const ABORTED: i32 = 6;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Kept(u32);
@@ -220,27 +215,8 @@ async fn child() {
 
 /// One life of a child; answers the orders it acknowledged.
 fn live(on: &str, folder: &Path, step: &str, passes: usize, first: u32, kill_after: Option<usize>) -> Vec<u32> {
-    let mut child = Command::new(std::env::current_exe().expect("this binary"))
-        .args(["--exact", "kills_kept::child", "--nocapture", "--test-threads=1"])
-        .env(ROLE, format!("{on}|{}|{step}|{passes}|{first}", folder.display()))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("a child");
-    let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-    let mut acknowledged = Vec::new();
-    for line in lines.map_while(Result::ok) {
-        if let Some(order) = line.strip_prefix("acknowledged ") {
-            acknowledged.push(order.parse().expect("a number"));
-            if Some(acknowledged.len()) == kill_after {
-                child.kill().expect("it can be killed");
-            }
-        }
-    }
-    let ended = child.wait().expect("it ends");
-    let expected = if kill_after.is_some() { KILLED } else { ABORTED };
-    assert_eq!(ended.signal(), Some(expected), "a child of {step} ends by a signal, and not in good order: {ended}");
-    acknowledged
+    let role = format!("{on}|{}|{step}|{passes}|{first}", folder.display());
+    follow("kills_kept::child", (ROLE, &role), step, kill_after)
 }
 
 /// Every order of the archive and the log, from the beginning.

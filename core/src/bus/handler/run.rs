@@ -15,11 +15,15 @@ impl Due {
 }
 
 impl DurableHandler {
+    /// Whether one commit may settle several of its calls: those of a `fn` with a `tx`, which ends without anybody being waited for.
+    pub(crate) fn shares_commits(&self) -> bool {
+        let descriptor = self.listener.descriptor();
+        descriptor.wants_tx && !descriptor.is_async && !descriptor.takes_batch
+    }
+
     /// Calls it with one after the other; verdicts up to the first that is not done, or as far as the run went.
     pub(super) async fn run(&self, core: &Arc<Core>, due: Vec<Due>, run: &Run) -> Vec<Verdict> {
-        let descriptor = self.listener.descriptor();
-        let may_share = descriptor.wants_tx && !descriptor.is_async;
-        if may_share && due.iter().take_while(|due| due.is_plain()).count() > 1 {
+        if self.shares_commits() && due.iter().take_while(|due| due.is_plain()).count() > 1 {
             return self.together(core, due, run).await;
         }
         let mut verdicts = Vec::with_capacity(due.len());
@@ -52,12 +56,14 @@ impl DurableHandler {
                         match self.in_savepoint(core, tx, next).await {
                             None => break,
                             Some(Ok(())) => done += 1,
-                            Some(Err(work)) => {
+                            Some(Err(Work::Listener(cause))) => {
                                 // What it saw must still stand for its error to be believed.
                                 tx.validate().await.map_err(Work::Bus)?;
-                                failed = self.verdict(core, Err(Failed::Work(work)));
+                                failed = Some(self.failed(core, cause));
                                 break;
                             }
+                            // It may have met a limit together with those before it: called by itself it shows.
+                            Some(Err(_)) => break,
                         }
                         if !tx.only_writes(core.durability) {
                             break;

@@ -21,12 +21,16 @@ impl Worker {
     /// Calls what may be called, as far as the concurrency allows.
     pub(super) async fn call_ready(&mut self) -> Result<(), StoreError> {
         while self.calls.len() < self.job.durable.concurrency && self.is_active() {
-            let asked = self.progress.asked();
             // What is erased must not be called once that was answered.
-            while self.progress.is_asked()
-                && let Ok(command) = self.inbox.try_recv()
-            {
+            let mut asked = self.progress.asked();
+            while self.progress.is_asked() {
+                let Ok(command) = self.inbox.try_recv() else {
+                    // It is still on its way: no run goes past it.
+                    asked = asked.wrapping_sub(1);
+                    break;
+                };
                 self.obey(command).await?;
+                asked = self.progress.asked();
             }
             let Some(next) = self.lanes.first_ready().filter(|_| self.is_active()) else { break };
             let suspicious = !self.marked.is_empty() || (self.under_suspicion > 0 && next <= self.suspected_to);

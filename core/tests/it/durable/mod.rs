@@ -16,6 +16,7 @@ mod par;
 mod parked;
 mod property;
 mod redelivery;
+mod runs;
 mod scheduled;
 
 use std::sync::Arc;
