@@ -307,6 +307,8 @@ mod tests {
         gate.leave();
         drop(called);
         assert_eq!((gate.inside(), gate.waiting()), (0, 0));
+        drop(gate.queue());
+        assert_eq!(gate.inside(), 0, "came in at once, and went before it knew");
         assert!(gate.try_enter());
     }
 

@@ -73,7 +73,7 @@ impl Gate {
             let free = word < self.limit.load(Ordering::Acquire);
             let after = if free { word + 1 } else { word + WAITS };
             match self.word.compare_exchange(word, after, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) if free => return Queued { gate: self, place: None },
+                Ok(_) if free => return Queued { gate: self, place: Place::Free },
                 Ok(_) => break,
                 Err(other) => word = other,
             }
@@ -82,7 +82,7 @@ impl Gate {
         let number = line.next;
         line.next += 1;
         line.waiters.push_back((number, call));
-        Queued { gate: self, place: Some((number, called)) }
+        Queued { gate: self, place: Place::InLine(number, called) }
     }
 
     /// Another number of places; who is in stays in.
@@ -133,33 +133,43 @@ impl Gate {
     }
 }
 
-/// Somebody in line; completes once it is in. Dropped before, it gives its place in the line up.
+/// Somebody in line; completes once it is in. Dropped before, it gives its place up.
 #[derive(Debug)]
 pub(crate) struct Queued<'a> {
     gate: &'a Gate,
-    place: Option<(u64, oneshot::Receiver<()>)>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// There was one, which is held.
+    Free,
+    /// It is waited for.
+    InLine(u64, oneshot::Receiver<()>),
+    /// Who waited has it.
+    Taken,
 }
 
 impl Future for Queued<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some((_, called)) = &mut self.place else { return Poll::Ready(()) };
-        match Pin::new(called).poll(context) {
-            // The line never drops one who waits.
-            Poll::Ready(_) => {
-                self.place = None;
-                Poll::Ready(())
-            }
-            Poll::Pending => Poll::Pending,
+        if let Place::InLine(_, called) = &mut self.place
+            && Pin::new(called).poll(context).is_pending()
+        {
+            return Poll::Pending;
         }
+        self.place = Place::Taken;
+        Poll::Ready(())
     }
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        if let Some((number, mut called)) = self.place.take() {
-            self.gate.give_up(number, &mut called);
+        match std::mem::replace(&mut self.place, Place::Taken) {
+            Place::Free => self.gate.leave(),
+            Place::InLine(number, mut called) => self.gate.give_up(number, &mut called),
+            Place::Taken => {}
         }
     }
 }
