@@ -13,6 +13,7 @@
 
 use std::time::Duration;
 
+use aftercommit_compare::Contender;
 use aftercommit_compare::arguments::Arguments;
 use aftercommit_compare::contenders::ALL;
 use aftercommit_compare::measure::{Measured, rate, runtime, spread, table};
@@ -20,7 +21,7 @@ use aftercommit_compare::measure::{Measured, rate, runtime, spread, table};
 fn main() {
     let arguments = Arguments::of_this_process();
     let (span, rounds) = (Duration::from_secs_f64(arguments.at(0, 2.0)), arguments.at(1, 5));
-    let mut contenders = arguments.chosen(2, &ALL);
+    let mut contenders = Contender::chosen(&arguments.at(2, String::new()), &ALL);
     let committers: Vec<usize> = arguments.from(3).iter().map(|text| text.parse().expect("a number")).collect();
     let committers = if committers.is_empty() { vec![1, 64] } else { committers };
     let runtime = runtime();

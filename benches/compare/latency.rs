@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use aftercommit_compare::Contender;
 use aftercommit_compare::arguments::Arguments;
 use aftercommit_compare::contenders::ALL;
-use aftercommit_compare::measure::{rate, runtime, spread, table};
+use aftercommit_compare::measure::{moments, rate, runtime, spread, table};
 use aftercommit_compare::work::Work;
 use tokio::runtime::Runtime;
 
@@ -36,7 +36,7 @@ fn main() {
     let runtime = runtime();
     println!("microseconds from when a unit was due until it was durable, medians of {rounds} rounds of {span:?}\n");
     table(&["", "units a second at most", "offered", "p50", "p99", "p99.9", "longest"]);
-    for contender in arguments.chosen(2, &ALL) {
+    for contender in Contender::chosen(&arguments.at(2, String::new()), &ALL) {
         let mut most = Vec::new();
         let mut found = Vec::new();
         for _ in 0..rounds {
@@ -98,15 +98,4 @@ fn half_busy(contender: &Contender, rate: f64, span: Duration, runtime: &Runtime
     assert!(sorted[0] > 0, "each was acknowledged");
     let at = |share: f64| f64::from(sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]);
     Latencies { offered: due.len() as f64 / span.as_secs_f64(), after: SHARES.map(at), longest: at(1.0) }
-}
-
-/// Moments within `span`, `rate` a second on average, as they come from many who know nothing of each other.
-fn moments(rate: f64, span: Duration) -> Vec<Duration> {
-    let mut random = fastrand::Rng::with_seed(7);
-    let mut at = 0.0;
-    std::iter::from_fn(|| {
-        at += -(1.0 - random.f64()).ln() / rate;
-        (at < span.as_secs_f64()).then(|| Duration::from_secs_f64(at))
-    })
-    .collect()
 }

@@ -1,8 +1,14 @@
 //! What the benchmarks share: an event, listeners whose work can be checked, and loops that are timed and checked.
+//! Those that print tables find theirs in the modules.
 //!
 //! Every listener adds the event's amount to a sum of its own; after each timed loop every sum must be what it ought to be.
 
+pub mod arguments;
+pub mod child;
+pub mod engine;
 pub mod lock;
+pub mod measure;
+pub mod settling;
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -73,12 +73,12 @@ impl Activity {
         list
     }
 
-    /// Something changed that a waiter may wait for.
+    /// Something changed that a waiter may wait for. That nothing runs any more is told by itself.
     pub(crate) fn touch(&self) {
         self.changed.notify_waiters();
     }
 
-    /// Waits until `holds`, asking again at each change.
+    /// Waits until `holds`, asking again at each change, and each time that nothing runs any more.
     pub(crate) async fn until(&self, mut holds: impl FnMut() -> bool) {
         loop {
             let changed = self.changed.notified();
@@ -118,8 +118,12 @@ impl Drop for Busy {
                 running.named.remove(name);
             }
         }
+        let is_last = running.count == 0;
         drop(running);
-        self.activity.touch();
+        // Who waits does so until nothing runs.
+        if is_last {
+            self.activity.touch();
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! To add a contender: implement [`Groups`] or [`Units`] in a file of [`contenders`], and name it in its list.
 
-pub mod arguments;
-pub mod child;
 pub mod contenders;
 pub mod measure;
 pub mod work;
+
+pub use aftercommit_benches::{arguments, child};
 
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -63,6 +63,13 @@ pub struct Contender {
     pub name: &'static str,
     /// Opens it in an empty folder, or says why it cannot be had.
     pub open: fn(&Path, &Runtime) -> Result<Opened, String>,
+}
+
+impl Contender {
+    /// Those of `all` whose names hold `word`.
+    pub fn chosen(word: &str, all: &[Self]) -> Vec<Self> {
+        all.iter().filter(|contender| contender.name.contains(word)).copied().collect()
+    }
 }
 
 impl Opened {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aftercommit::clock::Timestamp;
 use aftercommit::event::EventHeader;
 use aftercommit::publication::{
-    Asked, Caused, Counts, Held, ListenerCounts, Overview, Page, Publication, State, Story,
+    Asked, Caused, Counts, Held, ListenerCounts, Overview, Page, Publication, Stage, Story,
 };
 use aftercommit::store::Paused;
 use serde_json::{Value, json};
@@ -14,9 +14,9 @@ use super::grid;
 
 pub(super) fn page_table(page: &Page, now: Timestamp) -> String {
     let rows = page.publications.iter().map(|one| {
-        let mut row = vec![one.position.0.to_string(), one.listener.clone(), one.state.status().to_string()];
+        let mut row = vec![one.position.0.to_string(), one.listener.clone(), one.stage.status().to_string()];
         row.extend([one.header.name.clone(), one.header.metadata.id.to_string(), key(&one.header)]);
-        row.extend([age(one.header.metadata.time, now), one.state.to_string()]);
+        row.extend([age(one.header.metadata.time, now), one.stage.to_string()]);
         row
     });
     let head = ["POSITION", "LISTENER", "STATE", "EVENT", "ID", "KEY", "AGE", ""];
@@ -31,20 +31,20 @@ pub(super) fn page_object(page: &Page) -> Value {
 
 fn publication(one: &Publication) -> Value {
     let mut object = json!({
-        "listener": one.listener, "state": one.state.status().name(), "position": one.position, "event": header(&one.header),
+        "listener": one.listener, "state": one.stage.status().name(), "position": one.position, "event": header(&one.header),
     });
-    let facts = match &one.state {
-        State::Running { attempt, since, replayed } => {
+    let facts = match &one.stage {
+        Stage::Running { attempt, since, replayed } => {
             json!({ "attempt": attempt, "since": since, "replayed": replayed })
         }
-        State::Handled { since } => json!({ "since": since }),
-        State::Redelivering { attempts, due, error, failed_at, first_failed_at } => json!({
+        Stage::Handled { since } => json!({ "since": since }),
+        Stage::Redelivering { attempts, due, error, failed_at, first_failed_at } => json!({
             "attempts": attempts, "due": due, "error": error, "failed_at": failed_at, "first_failed_at": first_failed_at,
         }),
-        State::Dead { attempts, cause, parked_at, asked } => json!({
+        Stage::Dead { attempts, cause, parked_at, asked } => json!({
             "attempts": attempts, "cause": cause.to_string(), "parked_at": parked_at, "asked": asked,
         }),
-        State::GivenUp { attempts, how, reason, at } => {
+        Stage::GivenUp { attempts, how, reason, at } => {
             json!({ "attempts": attempts, "how": how, "reason": reason, "at": at })
         }
         _ => json!({}),
@@ -84,7 +84,7 @@ pub(super) fn story_table(story: &Story, now: Timestamp) -> String {
         }
     }
     let owed = story.publications.iter().map(|one| {
-        vec![one.listener.clone(), one.state.status().to_string(), attempts(&one.state), one.state.to_string()]
+        vec![one.listener.clone(), one.stage.status().to_string(), attempts(&one.stage), one.stage.to_string()]
     });
     let owed = match story.publications.is_empty() {
         true => "owed to no durable listener\n".to_owned(),
@@ -106,9 +106,9 @@ fn fact(name: &str, value: String) -> String {
     format!("{name:<12} {value}\n")
 }
 
-fn attempts(state: &State) -> String {
-    match state {
-        State::Redelivering { attempts, .. } | State::Dead { attempts, .. } | State::GivenUp { attempts, .. } => {
+fn attempts(stage: &Stage) -> String {
+    match stage {
+        Stage::Redelivering { attempts, .. } | Stage::Dead { attempts, .. } | Stage::GivenUp { attempts, .. } => {
             attempts.to_string()
         }
         // Nothing is kept of it.

@@ -1,5 +1,7 @@
 //! Calling a durable listener for its worker: in a unit of work of its own, beside one, or with a delivery that it settles itself.
 
+mod run;
+
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
@@ -12,7 +14,7 @@ use tokio::sync::oneshot;
 use super::Core;
 use super::ack::Ack;
 use super::delivery::{Delivery, DeliveryId, SETTLED, SETTLING, Shared};
-use crate::consumer::{Due, Handler, Verdict};
+use crate::consumer::{Due, Handler, Run, Verdict};
 use crate::error::{BoxError, Error, Panicked, StoreError, UnitError};
 use crate::event::{Envelope, Metadata};
 use crate::listener::{About, Call, Decision, Deliver, FailedAt, GivenUp, chain, decision};
@@ -62,15 +64,19 @@ enum What<'a> {
 }
 
 impl Handler for DurableHandler {
-    fn call(self: Arc<Self>, mut due: Vec<Due>) -> BoxFuture<'static, Vec<Verdict>> {
+    fn call(self: Arc<Self>, mut due: Vec<Due>, run: Run) -> BoxFuture<'static, Vec<Verdict>> {
         async move {
             let Some(core) = self.core.upgrade() else { return due.iter().map(|_| Verdict::Stopping).collect() };
             let is_fallback = due.first().is_some_and(|due| due.given_up.is_some());
             let verdicts = if self.listener.descriptor().takes_batch && !is_fallback {
-                self.several(&core, due).await
+                run.take_up_all();
+                run.put_down_all(self.several(&core, due).await)
+            } else if due.len() > 1 {
+                self.run(&core, due, &run).await
             } else {
+                run.take_up_all();
                 match due.pop() {
-                    Some(due) => vec![self.one(core.clone(), due).await],
+                    Some(due) => run.put_down_all(vec![self.one(core.clone(), due).await]),
                     None => Vec::new(),
                 }
             };
@@ -93,18 +99,17 @@ impl DurableHandler {
         if due.unasked && !self.listener.accepts(&*event, self.call_of(&context, None)) {
             return Verdict::Declined;
         }
-        let settlement = self.settlement(&due);
         let descriptor = self.listener.descriptor();
         if let Some(given_up) = &due.given_up {
-            self.in_unit(&context, What::Fallback(&*event, given_up), &[settlement]).await
+            self.in_unit(&context, What::Fallback(&*event, given_up), &[self.settlement(&due)]).await
         } else if descriptor.wants_delivery {
-            self.hand_over(&context, &*event, settlement, due.attempt).await
+            self.hand_over(&context, &*event, self.settlement(&due), due.attempt).await
         } else if descriptor.wants_ack {
-            self.until_acknowledged(&context, &*event, settlement, due.attempt).await
+            self.until_acknowledged(&context, &*event, self.settlement(&due), due.attempt).await
         } else if descriptor.wants_tx {
-            self.in_unit(&context, What::One(&*event), &[settlement]).await
+            self.in_unit(&context, What::One(&*event), &[self.settlement(&due)]).await
         } else {
-            self.beside_unit(&context, What::One(&*event), vec![settlement]).await
+            self.beside_unit(&context, What::One(&*event), || vec![self.settlement(&due)]).await
         }
     }
 
@@ -120,7 +125,7 @@ impl DurableHandler {
     }
 
     fn settlement(&self, due: &Due) -> Settlement {
-        Settlement { listener: self.id.clone(), change: due.settle.clone() }
+        Settlement { listener: self.id.clone(), change: due.settles() }
     }
 
     fn call_of<'a>(&self, context: &'a Context, tx: Option<&'a mut Tx>) -> Call<'a> {
@@ -175,9 +180,15 @@ impl DurableHandler {
     }
 
     /// At least once: called first, settled after it, with what it answered published in the same commit.
-    async fn beside_unit(&self, context: &Context, what: What<'_>, settlements: Vec<Settlement>) -> Verdict {
+    async fn beside_unit(
+        &self,
+        context: &Context,
+        what: What<'_>,
+        settlements: impl FnOnce() -> Vec<Settlement>,
+    ) -> Verdict {
         match self.called(context, what, None).await {
-            Ok(reply) => self.settle_beside(context, settlements, reply).await,
+            Ok(None) if self.gathers => Verdict::Handled,
+            Ok(reply) => self.settle_beside(context, settlements(), reply).await,
             Err(cause) => self.failed(&context.core, cause),
         }
     }
@@ -346,7 +357,7 @@ impl DurableHandler {
             let verdict = if in_unit {
                 self.in_unit(context, what, &settlements[..count]).await
             } else {
-                self.beside_unit(context, what, settlements[..count].to_vec()).await
+                self.beside_unit(context, what, || settlements[..count].to_vec()).await
             };
             let cause = match verdict {
                 Verdict::Settled => return alike(count, || Verdict::Settled, failed_at),
@@ -385,6 +396,7 @@ impl DurableHandler {
             Ok(()) => return Some(Verdict::Settled),
             Err(Failed::Work(Work::Listener(cause))) => return Some(self.failed(core, cause)),
             Err(Failed::Work(Work::Bus(error)) | Failed::Unit(error)) => error,
+            Err(Failed::Work(Work::Nothing)) => return None,
         };
         match error {
             Error::Unit(UnitError::Conflict { .. }) => None,
@@ -431,6 +443,8 @@ fn alike(count: usize, verdict: impl FnMut() -> Verdict, then: Option<Verdict>) 
 enum Work {
     Listener(BoxError),
     Bus(Error),
+    /// There was none.
+    Nothing,
 }
 
 /// A durable listener's call took longer than its `time_limit`.

@@ -29,7 +29,7 @@ impl Bus {
     /// loop {
     ///     let page = bus.publications().page(&stuck, after.as_ref(), PAGE).await?;
     ///     for one in &page.publications {
-    ///         println!("{} {}: {}", one.header.name, one.header.metadata.id, one.state);
+    ///         println!("{} {}: {}", one.header.name, one.header.metadata.id, one.stage);
     ///     }
     ///     after = page.next;
     ///     if after.is_none() {

@@ -22,6 +22,8 @@ const MOST: usize = 1 << 16;
 pub(super) struct Acks {
     mode: AckMode,
     handled: Vec<Handled>,
+    /// The lowest position of them that the log has.
+    lowest: Option<Position>,
     /// When the first of them was handled.
     since: Option<Timestamp>,
     settling: Option<JoinHandle<Result<(), StoreError>>>,
@@ -59,12 +61,20 @@ pub(super) struct Moment {
 
 impl Acks {
     pub(super) fn new(mode: AckMode, progress: Arc<Progress>) -> Self {
-        Self { mode, handled: Vec::new(), since: None, settling: None, settling_from: None, progress }
+        Self { mode, handled: Vec::new(), lowest: None, since: None, settling: None, settling_from: None, progress }
     }
 
     pub(super) fn add(&mut self, position: Position, kept: Kept, now: Timestamp) {
         self.since.get_or_insert(now);
         self.handled.push(Handled { position, kept });
+        if kept != Kept::Parked && self.lowest.is_none_or(|lowest| position < lowest) {
+            self.lowest = Some(position);
+        }
+    }
+
+    /// How many are handled and not being settled.
+    pub(super) fn gathered(&self) -> usize {
+        self.handled.len()
     }
 
     /// How many are not settled.
@@ -78,8 +88,7 @@ impl Acks {
 
     /// The lowest position that is handled and not settled.
     pub(super) fn lowest(&self) -> Option<Position> {
-        let handled = self.handled.iter().filter(|one| one.kept != Kept::Parked).map(|one| one.position).min();
-        handled.into_iter().chain(self.settling_from).min()
+        self.lowest.into_iter().chain(self.settling_from).min()
     }
 
     /// When something is to be settled for its age.
@@ -128,7 +137,7 @@ impl Acks {
             return;
         }
         self.since = self.handled.first().map(|_| moment.now);
-        self.settling_from = chosen.iter().filter(|one| one.kept != Kept::Parked).map(|one| one.position).min();
+        (self.lowest, self.settling_from) = (lowest(&self.handled), lowest(&chosen));
         let durability = match self.mode {
             AckMode::ManualImmediate => ground.durability,
             // Losing it in a power cut means another call, which these listeners have to reckon with anyway.
@@ -178,6 +187,11 @@ async fn settle(
         _ => done(one.position.0, one.position.0..one.position.0 + 1),
     });
     record_each(&ground, &listener, kept.collect(), durability).await.map(drop)
+}
+
+/// The lowest position that the log has.
+fn lowest(handled: &[Handled]) -> Option<Position> {
+    handled.iter().filter(|one| one.kept != Kept::Parked).map(|one| one.position).min()
 }
 
 /// Neighbours as half open ranges; `positions` ascend.

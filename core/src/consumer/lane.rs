@@ -2,8 +2,11 @@
 //!
 //! A lane holds the pending deliveries of one sequence in the order they are owed; nothing of it is called before what comes
 //! before it. Lanes take turns: one that was called goes behind those that wait, so that none starves.
+//!
+//! Where one is called at a time, and nothing failed or is held, what comes next is simply what the log has next. So deliveries stay in
+//! the order of the log, and are spread over lanes only once one of them did not go straight through.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -14,6 +17,8 @@ use crate::store::Position;
 /// Which lane an event belongs to: its sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum LaneKey {
+    /// A key that is no longer than most: its length, and its bytes, followed by zeros.
+    Short(u8, [u8; SHORT]),
     Key(Arc<[u8]>),
     /// An event that is a sequence of its own.
     Alone(Position),
@@ -21,11 +26,26 @@ pub(super) enum LaneKey {
     All,
 }
 
+/// Keys up to this length are kept in their place.
+const SHORT: usize = 22;
+
 impl LaneKey {
+    /// The sequence of a key.
+    pub(super) fn of_key(key: &[u8]) -> Self {
+        match u8::try_from(key.len()) {
+            Ok(len) if key.len() <= SHORT => {
+                let mut bytes = [0; SHORT];
+                bytes[..key.len()].copy_from_slice(key);
+                LaneKey::Short(len, bytes)
+            }
+            _ => LaneKey::Key(Arc::from(key)),
+        }
+    }
+
     pub(super) fn of(sequence: Sequence, position: Position, envelope: &Envelope) -> Self {
         match (sequence, &envelope.header.key) {
             (Sequence::Total, _) => LaneKey::All,
-            (Sequence::PerKey, Some(key)) => LaneKey::Key(Arc::from(key.as_slice())),
+            (Sequence::PerKey, Some(key)) => Self::of_key(key),
             (Sequence::PerKey, None) | (Sequence::Unordered, _) => LaneKey::Alone(position),
         }
     }
@@ -84,10 +104,16 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     lanes: HashMap<LaneKey, Lane>,
-    /// First come, first served; a lane that was called goes to the end.
-    ready: BTreeMap<u64, LaneKey>,
+    /// First come, first served; a lane that was called goes to the end. One that is not ready at that place any more is passed over.
+    ready: VecDeque<(u64, LaneKey)>,
+    /// How many lanes are ready.
+    ready_count: usize,
     next_place: u64,
     waiting: BTreeSet<(Timestamp, Position, LaneKey)>,
+    /// In the order of the log; in lanes once there are any.
+    straight: VecDeque<(LaneKey, Pending)>,
+    /// How many that went straight are being called, and stand nowhere here.
+    straight_called: usize,
     pending: usize,
     called: usize,
 }
@@ -105,28 +131,92 @@ impl Lanes {
 
     /// Whether a delivery may be called now.
     pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        self.ready_count > 0 || !self.straight.is_empty()
     }
 
     /// Whether at least `count` deliveries could be called at once.
     pub(super) fn has_ready_for(&self, count: usize) -> bool {
-        let mut found = 0;
-        self.ready.values().any(|key| {
-            found += self.lanes.get(key).map_or(0, |lane| lane.pending.len());
-            found >= count
-        })
+        let mut found = self.straight.len();
+        found >= count
+            || self.ready_lanes().any(|lane| {
+                found += lane.pending.len();
+                found >= count
+            })
+    }
+
+    /// Those that are ready, the one whose turn it is first.
+    fn ready_lanes(&self) -> impl Iterator<Item = &Lane> {
+        let lane =
+            |(place, key): &(u64, LaneKey)| self.lanes.get(key).filter(|lane| lane.state == State::Ready(*place));
+        self.ready.iter().filter_map(lane)
+    }
+
+    /// The place and the key of the lane whose turn it is.
+    fn next_turn(&mut self) -> Option<(u64, LaneKey)> {
+        loop {
+            let (place, key) = self.ready.pop_front()?;
+            if self.lanes.get(&key).is_some_and(|lane| lane.state == State::Ready(place)) {
+                self.ready_count -= 1;
+                return Some((place, key));
+            }
+        }
     }
 
     fn make_ready(&mut self, key: &LaneKey) {
         if let Some(lane) = self.lanes.get_mut(key) {
             lane.state = State::Ready(self.next_place);
-            self.ready.insert(self.next_place, key.clone());
+            self.ready.push_back((self.next_place, key.clone()));
+            self.ready_count += 1;
             self.next_place += 1;
         }
     }
 
+    /// Puts a delivery at the end, to go straight through if that may be: where one is called at a time.
+    pub(super) fn push_straight(&mut self, key: LaneKey, pending: Pending) {
+        if self.lanes.is_empty() {
+            self.pending += 1;
+            self.straight.push_back((key, pending));
+        } else {
+            self.push(key, pending, None);
+        }
+    }
+
+    /// Puts everything into lanes that was to go straight through.
+    pub(super) fn spread(&mut self) {
+        self.pending -= self.straight.len();
+        for (key, pending) in std::mem::take(&mut self.straight) {
+            self.push_in_lane(key, pending, None);
+        }
+    }
+
+    /// Whether what is being called went straight.
+    pub(super) fn went_straight(&self) -> bool {
+        self.straight_called > 0
+    }
+
+    /// Puts back those of what went straight, in their order, that did not get through: as if they had been taken from their lanes.
+    pub(super) fn put_back(&mut self, rest: impl DoubleEndedIterator<Item = (LaneKey, Pending)>) {
+        for (key, pending) in rest.rev() {
+            let fresh = || Lane { pending: VecDeque::new(), state: State::Called, called: 0 };
+            let lane = self.lanes.entry(key).or_insert_with(fresh);
+            if let State::Ready(_) = lane.state {
+                self.ready_count -= 1;
+            }
+            lane.state = State::Called;
+            lane.called += 1;
+            lane.pending.push_front(pending);
+            self.straight_called -= 1;
+        }
+        self.spread();
+    }
+
     /// Puts a delivery at the end of its lane; due at `due` if it waits for its time.
     pub(super) fn push(&mut self, key: LaneKey, pending: Pending, due: Option<Timestamp>) {
+        self.spread();
+        self.push_in_lane(key, pending, due);
+    }
+
+    fn push_in_lane(&mut self, key: LaneKey, pending: Pending, due: Option<Timestamp>) {
         self.pending += 1;
         let position = pending.position;
         let fresh = || Lane { pending: VecDeque::new(), state: State::Called, called: 0 };
@@ -161,28 +251,38 @@ impl Lanes {
 
     /// The position of the delivery that comes next.
     pub(super) fn first_ready(&self) -> Option<Position> {
-        let (_, key) = self.ready.first_key_value()?;
-        self.lanes.get(key)?.pending.front().map(|head| head.position)
+        match self.straight.front() {
+            Some((_, first)) => Some(first.position),
+            None => self.ready_lanes().next()?.pending.front().map(|head| head.position),
+        }
     }
 
     /// The lowest position that is owed.
     pub(super) fn lowest(&self) -> Option<Position> {
-        self.lanes.values().filter_map(|lane| lane.pending.front()).map(|head| head.position).min()
+        let heads = self.lanes.values().filter_map(|lane| lane.pending.front());
+        heads.chain(self.straight.front().map(|(_, first)| first)).map(|head| head.position).min()
     }
 
     /// The deliveries that come next, at most `max`, each lane in turn; they count as being called from now on.
     ///
     /// Several of one lane are neighbours in it. They come in the order of the log.
     pub(super) fn take(&mut self, max: usize) -> Vec<(LaneKey, Pending)> {
+        if !self.straight.is_empty() {
+            let taken: Vec<_> = self.straight.drain(..max.min(self.straight.len())).collect();
+            self.straight_called += taken.len();
+            self.called += taken.len();
+            return taken;
+        }
         let mut taken = Vec::new();
         let mut turn: VecDeque<LaneKey> = VecDeque::new();
         while taken.len() < max {
-            let Some((place, key)) = self.ready.pop_first() else { break };
+            let Some((place, key)) = self.next_turn() else { break };
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let Some(head) = lane.pending.front().cloned() else { continue };
             let alone = head.alone;
             if alone && !taken.is_empty() {
-                self.ready.insert(place, key);
+                self.ready.push_front((place, key));
+                self.ready_count += 1;
                 break;
             }
             lane.state = State::Called;
@@ -214,6 +314,12 @@ impl Lanes {
 
     /// The first of the lane that is being called is done; the one behind it is ready once none of the lane is being called.
     pub(super) fn done(&mut self, key: &LaneKey) {
+        if self.straight_called > 0 {
+            self.straight_called -= 1;
+            self.called -= 1;
+            self.pending -= 1;
+            return;
+        }
         let Some(lane) = self.lanes.get_mut(key) else { return };
         lane.pending.pop_front();
         self.pending -= 1;
@@ -258,7 +364,7 @@ impl Lanes {
         let Some(lane) = self.lanes.remove(key) else { return VecDeque::new() };
         self.called -= lane.called;
         match (lane.state, lane.pending.front()) {
-            (State::Ready(place), _) => drop(self.ready.remove(&place)),
+            (State::Ready(_), _) => self.ready_count -= 1,
             (State::Waiting(due), Some(head)) => drop(self.waiting.remove(&(due, head.position, key.clone()))),
             _ => {}
         }
@@ -269,7 +375,8 @@ impl Lanes {
     /// Lets go of the event at `position`, which stays in its place until it is its turn.
     /// Answers its weight, if it was held and counts.
     pub(super) fn empty(&mut self, position: Position) -> Option<usize> {
-        let held = self.lanes.values_mut().flat_map(|lane| &mut lane.pending).find(|one| one.position == position)?;
+        let in_lanes = self.lanes.values_mut().flat_map(|lane| &mut lane.pending);
+        let held = self.straight.iter_mut().map(|(_, one)| one).chain(in_lanes).find(|one| one.position == position)?;
         let envelope = held.envelope.take()?;
         (!held.parked).then(|| envelope.weight())
     }
@@ -280,7 +387,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> LaneKey {
-        LaneKey::Key(Arc::from(name.as_bytes()))
+        LaneKey::of_key(name.as_bytes())
     }
 
     fn pending(position: u64) -> Pending {
@@ -311,6 +418,34 @@ mod tests {
             round.iter().for_each(|(lane, _)| lanes.done(lane));
         }
         assert_eq!(rounds, [vec![1, 2, 4], vec![3, 6], vec![5]]);
+    }
+
+    #[test]
+    fn what_goes_straight_comes_in_the_order_of_the_log_until_one_does_not_get_through() {
+        let mut lanes = Lanes::default();
+        for (position, name) in [(1, "a"), (2, "b"), (3, "a"), (4, "a"), (5, "b"), (6, "c")] {
+            lanes.push_straight(key(name), pending(position));
+        }
+        assert_eq!((lanes.first_ready(), lanes.has_ready_for(6)), (Some(Position(1)), true));
+        let run = lanes.take(4);
+        assert_eq!(positions(&run), [1, 2, 3, 4]);
+        assert_eq!((lanes.called(), lanes.len()), (4, 6));
+        // The third fails: what comes behind it was not called, and waits for it in its lane.
+        lanes.put_back(run.into_iter().skip(2));
+        lanes.done(&key("a"));
+        lanes.done(&key("b"));
+        lanes.wait(&key("a"), failed(1), false, Timestamp(9));
+        lanes.give_back(&key("a"));
+        assert_eq!((lanes.called(), lanes.len()), (0, 4));
+        lanes.push_straight(key("c"), pending(7));
+        assert_eq!(positions(&lanes.take(9)), [5, 6, 7]);
+        lanes.wake(Timestamp(9));
+        assert_eq!(positions(&lanes.take(9)), [3, 4]);
+        for name in ["a", "a", "b", "c", "c"] {
+            lanes.done(&key(name));
+        }
+        lanes.push_straight(key("a"), pending(8));
+        assert_eq!((lanes.called(), lanes.len(), positions(&lanes.take(9))), (0, 1, vec![8]));
     }
 
     #[test]

@@ -12,10 +12,12 @@ mod dead_letter;
 mod introduce;
 mod lane;
 mod record;
+mod run;
 mod scheduler;
 mod worker;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -32,6 +34,7 @@ use crate::observe::Watch;
 use crate::publication::OnDesk;
 use crate::store::{CursorChange, Durability, Position, Store, Suspect};
 pub use dead_letter::{ParkedCounts, Replay};
+pub(crate) use run::Run;
 pub(crate) use scheduler::Entered;
 use scheduler::Scheduler;
 use worker::{Command, Hold, Progress, Worker};
@@ -41,12 +44,25 @@ pub(crate) struct Due {
     pub(crate) envelope: Arc<Envelope>,
     /// Which call this is; 1 for the first.
     pub(crate) attempt: u32,
-    /// What the commit of the work says to the store.
-    pub(crate) settle: CursorChange,
+    pub(crate) position: Position,
+    /// What is settled with it.
+    pub(crate) covers: Range<u64>,
+    /// It was parked.
+    pub(crate) is_replayed: bool,
     /// The listener's condition was not asked at publish.
     pub(crate) unasked: bool,
     /// It is out of attempts: what is called is the fallback.
     pub(crate) given_up: Option<GivenUp>,
+}
+
+impl Due {
+    /// What the commit of the work says to the store.
+    pub(crate) fn settles(&self) -> CursorChange {
+        match self.is_replayed {
+            true => CursorChange::Resolved { position: self.position },
+            false => CursorChange::Done { position: self.position, covers: self.covers.clone() },
+        }
+    }
 }
 
 /// What a call came to, for one of the deliveries it was made with.
@@ -75,11 +91,20 @@ pub(crate) enum Verdict {
     Broken(StoreError),
 }
 
+impl Verdict {
+    /// Whether nothing more is to be called for it.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self, Verdict::Settled | Verdict::Handled | Verdict::Declined)
+    }
+}
+
 /// What is called with deliveries. Calls for different sequences may run at once.
 pub(crate) trait Handler: Send + Sync + 'static {
-    /// Calls it, with several if it takes batches; answers a verdict for each in their order.
-    /// With [`Verdict::Settled`] what `due.settle` says is committed.
-    fn call(self: Arc<Self>, due: Vec<Due>) -> BoxFuture<'static, Vec<Verdict>>;
+    /// Calls it: with several at once if it takes batches, else with one after the other, as far as `run` goes.
+    /// Answers verdicts in their order; those that are missing at the end were not called.
+    /// Tells `run` when each begins and is done.
+    /// With [`Verdict::Settled`] what `due.settles()` says is committed.
+    fn call(self: Arc<Self>, due: Vec<Due>, run: Run) -> BoxFuture<'static, Vec<Verdict>>;
 }
 
 /// What all workers of a bus share.

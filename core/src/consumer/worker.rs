@@ -22,7 +22,7 @@ use super::{Ground, Job, Verdict};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::event::Envelope;
-use crate::listener::{Followers, exponential};
+use crate::listener::{Durable, Followers, exponential};
 use crate::observe::Notice;
 use crate::store::{
     Cursor, CursorChange, Durability, ListenerRecord, LogEvent, ParkedCause, Position, Redelivery, Suspect,
@@ -32,8 +32,8 @@ pub(super) use commands::{Command, Hold};
 pub(super) use progress::Progress;
 use progress::Standing;
 
-/// How many deliveries are taken in at once while others can be called: each look reads whole packs of the log.
-const PAGE: usize = 64;
+/// How many deliveries are taken in at once while others can be called, at most: each look reads whole packs of the log.
+const PAGE: usize = 512;
 /// How many bytes of events a worker keeps for them; beyond, an event is read again at its call.
 const WINDOW_BYTES: usize = 4 << 20;
 /// How many log positions a worker passes by, owed nothing, before it says so to the store.
@@ -60,6 +60,8 @@ pub(super) struct Worker {
     replays: Replays,
     acks: Acks,
     calls: JoinSet<(Vec<Called>, Vec<Verdict>)>,
+    /// How many are called one after the other by one task, where that may be.
+    run_length: usize,
     /// Since when the first of a batch waits for the others.
     lingering: Option<Timestamp>,
     /// Paused, or stopped: calls nobody until it is resumed.
@@ -107,6 +109,7 @@ impl Worker {
             replays: Replays::default(),
             acks: Acks::new(job.durable.ack, progress.clone()),
             calls: JoinSet::new(),
+            run_length: 1,
             lingering: None,
             halted: false,
             stale: false,
@@ -257,6 +260,15 @@ impl Worker {
             let active = !stopping && self.is_active();
             if active {
                 self.feed_replays().await?;
+                if self.calls.len() < self.job.durable.concurrency && self.lanes.has_ready_for(self.at_once()) {
+                    // Looked ahead beside the calls, not before them.
+                    self.lanes.wake(self.ground.clock.now());
+                    self.call_ready().await?;
+                    if self.next <= end && self.has_room() {
+                        // What was spawned here begins here, and this goes on elsewhere.
+                        tokio::task::yield_now().await;
+                    }
+                }
                 self.look_ahead(end).await?;
                 self.lanes.wake(self.ground.clock.now());
                 self.call_ready().await?;
@@ -327,15 +339,19 @@ impl Worker {
         let waits = still && !self.acks.is_settling() && (!self.lanes.has_ready() || self.lingering.is_some());
         let unsettled = self.acks.unsettled();
         self.progress.desk().set_halted(self.halted);
-        self.progress.publish(Standing {
+        let standing = Standing {
             scanned: self.next,
             low: Position(self.low()),
             pending: self.lanes.len() + unsettled + self.replays.queued() + usize::from(self.hold.is_some()),
             idle_until: if waits { self.next_due(true) } else { None },
             stalled: self.next <= end && !self.has_room(),
             resting: self.halted && self.hold.is_none() && still && unsettled == 0,
-        });
-        self.ground.activity.touch();
+        };
+        self.progress.publish(standing);
+        // Nobody waits for less.
+        if standing.pending == 0 || standing.idle_until.is_some() || standing.resting {
+            self.ground.activity.touch();
+        }
     }
 
     /// Reads the log up to `end` as far as the window has room.
@@ -373,7 +389,7 @@ impl Worker {
     fn has_room(&self) -> bool {
         let window = self.job.durable.look_ahead;
         let room = window.saturating_sub(self.lanes.len());
-        room >= PAGE.min(window) || (room > 0 && !self.lanes.has_ready())
+        room >= PAGE.min(window.div_ceil(2)) || (room > 0 && !self.lanes.has_ready())
     }
 
     fn pass_by(&mut self, from: Position, to: Position) {
@@ -423,8 +439,17 @@ impl Worker {
         let mut pending = Pending::new(position, envelope);
         let due = redelivery.as_ref().map(|one| one.due);
         pending.tried = redelivery.map(Tried::from).unwrap_or_default();
-        self.lanes.push(key, pending, due);
+        match due {
+            None if self.may_go_straight() => self.lanes.push_straight(key, pending),
+            due => self.lanes.push(key, pending, due),
+        }
         true
+    }
+
+    /// Whether deliveries need no lanes as long as they are done: one is called at a time, and none waits for its time.
+    fn may_go_straight(&self) -> bool {
+        let Durable { concurrency, batch, ack, .. } = &self.job.durable;
+        *concurrency == 1 && batch.is_none() && !ack.is_manual() && self.redeliveries.is_empty()
     }
 
     /// Calls nobody any more, and tells why.

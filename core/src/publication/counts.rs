@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::query::Query;
-use super::state::Status;
+use super::stage::Status;
 use super::view::View;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
@@ -121,12 +121,12 @@ impl View {
     async fn counted(&self, query: Query, done: Option<u64>) -> Result<Overview, StoreError> {
         let none = Counts { done, ..Counts::default() };
         let mut found: HashMap<String, (Counts, Option<Timestamp>)> = HashMap::new();
-        let tracks = self.walk(&query, None, |track, _, header, state| {
+        let tracks = self.walk(&query, None, |track, _, header, stage| {
             if !found.contains_key(&track.listener) {
                 found.insert(track.listener.clone(), (none, None));
             }
             if let Some((counts, oldest)) = found.get_mut(&track.listener) {
-                let status = state.status();
+                let status = stage.status();
                 counts.add(status);
                 if !matches!(status, Status::Dead | Status::GivenUp | Status::Done) {
                     let time = header.metadata.time;

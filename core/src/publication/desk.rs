@@ -32,12 +32,15 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// A call begins; the ticket names it from now on.
-    pub(crate) fn begin(&self, position: Position, attempt: u32, since: Timestamp, is_replayed: bool) -> u64 {
-        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+    /// A ticket, which names a call that is to be made.
+    pub(crate) fn draw(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The call of this ticket begins.
+    pub(crate) fn begin(&self, ticket: u64, position: Position, attempt: u32, since: Timestamp, is_replayed: bool) {
         let underway = Underway { attempt, since, is_handled: false, is_replayed, ticket };
         self.underway.lock().insert(position, underway);
-        ticket
     }
 
     /// The call of this ticket came back, and its delivery is settled later.

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::state::Status;
+use super::stage::Status;
 use crate::clock::Timestamp;
 use crate::event::EventHeader;
 use crate::key::{Key, encode_key, readable};

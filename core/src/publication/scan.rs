@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::state::State;
+use super::stage::Stage;
 use crate::error::StoreError;
 use crate::event::EventHeader;
 use crate::store::{LogEvent, Position, Store};
@@ -72,7 +72,7 @@ impl Log {
 pub(super) struct Entry {
     pub(super) position: Position,
     pub(super) header: EventHeader,
-    pub(super) state: State,
+    pub(super) stage: Stage,
 }
 
 /// What is kept of one listener's deliveries.
@@ -113,7 +113,7 @@ impl Kept {
                 let entry = |one: crate::store::Parked| Entry {
                     position: one.position,
                     header: one.envelope.header,
-                    state: State::Dead {
+                    stage: Stage::Dead {
                         attempts: one.attempts,
                         cause: one.cause,
                         parked_at: one.parked_at,
@@ -127,7 +127,7 @@ impl Kept {
                 let entry = |one: crate::store::GivenUp| Entry {
                     position: one.position,
                     header: one.header,
-                    state: State::GivenUp { attempts: one.attempts, how: one.how, reason: one.reason, at: one.at },
+                    stage: Stage::GivenUp { attempts: one.attempts, how: one.how, reason: one.reason, at: one.at },
                 };
                 given_up.map(entry).collect()
             }

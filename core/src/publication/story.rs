@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::query::Query;
 use super::scan::Log;
-use super::state::Publication;
+use super::stage::Publication;
 use super::view::View;
 use crate::error::StoreError;
 use crate::event::EventHeader;
@@ -88,9 +88,9 @@ impl View {
         let Some(position) = self.locate(event).await? else { return Ok(None) };
         let in_log = self.store.read_event(position).await?;
         let mut publications = Vec::new();
-        self.walk(&Query::new().event(event).position(position), None, |track, position, header, state| {
+        self.walk(&Query::new().event(event).position(position), None, |track, position, header, stage| {
             let (listener, header) = (track.listener.clone(), header.clone());
-            publications.push(Publication { position, listener, header, state });
+            publications.push(Publication { position, listener, header, stage });
             ControlFlow::Continue(())
         })
         .await?;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::desk::Underway;
 use super::query::Query;
 use super::scan::{Entry, Kept, Log, Which};
-use super::state::{Publication, State, Status};
+use super::stage::{Publication, Stage, Status};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::event::EventHeader;
@@ -101,31 +101,31 @@ impl Track {
         position >= from && !header.not_owed.iter().any(|id| *id == self.listener || formerly.contains(id))
     }
 
-    fn state(&self, position: Position, kept: Option<State>) -> State {
+    fn stage(&self, position: Position, kept: Option<Stage>) -> Stage {
         let underway = self.underway.get(&position);
         match (kept, underway) {
-            (Some(State::Dead { .. }), Some(underway)) if underway.is_replayed => running(underway),
+            (Some(Stage::Dead { .. }), Some(underway)) if underway.is_replayed => running(underway),
             (Some(kept), _) => kept,
-            (None, _) if self.cursor.is_done(position.0) => State::Done,
+            (None, _) if self.cursor.is_done(position.0) => Stage::Done,
             (None, Some(underway)) => running(underway),
             (None, None) => match self.redeliveries.get(&position) {
-                Some(one) => State::Redelivering {
+                Some(one) => Stage::Redelivering {
                     attempts: one.attempts,
                     due: one.due,
                     error: one.error.clone(),
                     failed_at: one.failed_at,
                     first_failed_at: one.first_failed_at,
                 },
-                None => State::Waiting,
+                None => Stage::Waiting,
             },
         }
     }
 }
 
-fn running(underway: &Underway) -> State {
+fn running(underway: &Underway) -> Stage {
     match *underway {
-        Underway { since, is_handled: true, .. } => State::Handled { since },
-        Underway { attempt, since, is_replayed, .. } => State::Running { attempt, since, replayed: is_replayed },
+        Underway { since, is_handled: true, .. } => Stage::Handled { since },
+        Underway { attempt, since, is_replayed, .. } => Stage::Running { attempt, since, replayed: is_replayed },
     }
 }
 
@@ -151,14 +151,14 @@ impl View {
     pub async fn page(&self, query: &Query, after: Option<&Mark>, limit: NonZeroUsize) -> Result<Page, StoreError> {
         let mut publications: Vec<Publication> = Vec::new();
         let mut next = None;
-        self.walk(query, after, |track, position, header, state| {
+        self.walk(query, after, |track, position, header, stage| {
             if publications.len() == limit.get() {
                 next =
                     publications.last().map(|last| Mark { position: last.position, listener: last.listener.clone() });
                 return ControlFlow::Break(());
             }
             let (listener, header) = (track.listener.clone(), header.clone());
-            publications.push(Publication { position, listener, header, state });
+            publications.push(Publication { position, listener, header, stage });
             ControlFlow::Continue(())
         })
         .await?;
@@ -215,7 +215,7 @@ impl View {
         &self,
         query: &Query,
         after: Option<&Mark>,
-        mut visit: impl FnMut(&Track, Position, &EventHeader, State) -> ControlFlow<()>,
+        mut visit: impl FnMut(&Track, Position, &EventHeader, Stage) -> ControlFlow<()>,
     ) -> Result<Vec<Track>, StoreError> {
         let store = &*self.store;
         let tracks = self.tracks(query).await?;
@@ -249,16 +249,16 @@ impl View {
                     continue;
                 }
                 let (header, kept) = match (&entry, &event) {
-                    (Some(Entry { header, state, .. }), _) => (header, Some(state.clone())),
+                    (Some(Entry { header, stage, .. }), _) => (header, Some(stage.clone())),
                     (None, Some(event)) if track.is_owed(position, &event.envelope.header) => {
                         (&event.envelope.header, None)
                     }
                     (None, _) => continue,
                 };
-                let state = track.state(position, kept);
-                if query.wants(state.status())
+                let stage = track.stage(position, kept);
+                if query.wants(stage.status())
                     && query.wants_event(header)
-                    && visit(track, position, header, state).is_break()
+                    && visit(track, position, header, stage).is_break()
                 {
                     return Ok(tracks);
                 }

@@ -74,15 +74,19 @@ impl<'r, K: Key, V> Scan<'r, K, V> {
             Err(error) => return error.take().map_or(Ok(()), Err),
         };
         let Some(range) = range else { return Ok(()) };
-        let page = rows.scan(&self.spec, range.clone(), direction, self.page)?;
+        let mut page = rows.scan(&self.spec, range.clone(), direction, self.page)?;
         let last = page.last().filter(|_| page.len() >= self.page).map(|(key, _)| Bound::Excluded(key.clone()));
         self.between = last.and_then(|last| match direction {
             Direction::Forward => non_empty((last, range.1)),
             Direction::Backward => non_empty((range.0, last)),
         });
         match direction {
-            Direction::Forward => self.low.extend(page),
-            Direction::Backward => self.high.extend(page.into_iter().rev()),
+            // Only an empty end is read into.
+            Direction::Forward => self.low = page.into(),
+            Direction::Backward => {
+                page.reverse();
+                self.high = page.into();
+            }
         }
         Ok(())
     }

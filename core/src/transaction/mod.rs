@@ -302,6 +302,20 @@ impl Tx {
         self.handling.as_ref().map(|steps| steps.origin()).or(self.origin)
     }
 
+    /// What is published from now on descends from this.
+    pub(crate) fn set_origin(&mut self, origin: Origin) {
+        self.origin = Some(origin);
+    }
+
+    /// Whether it has done nothing so far but read, write and append to the log: nobody waits for its end, which its durability is for.
+    pub(crate) fn only_writes(&self, durability: Durability) -> bool {
+        self.synchronizations.is_empty()
+            && self.held.is_empty()
+            && self.spawned.is_empty()
+            && self.doomed.is_none()
+            && self.durability == durability
+    }
+
     /// How many replies to replies led to this unit.
     pub(crate) fn depth(&self) -> usize {
         self.depth

@@ -100,7 +100,8 @@ pub(crate) async fn run<T, E>(
 }
 
 impl Tx {
-    async fn validate(&mut self) -> Result<(), Error> {
+    /// Whether what was read so far still stands; a conflict if not.
+    pub(crate) async fn validate(&mut self) -> Result<(), Error> {
         self.unit()?.validate().await.map_err(|error| error.into_error())
     }
 

@@ -158,6 +158,11 @@ impl Synchronizations {
             && self.undone.is_empty())
     }
 
+    /// Whether nothing was ever enlisted.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.published.is_empty() && self.before_hooks.is_empty() && self.after_hooks.is_empty()
+    }
+
     pub(crate) fn event(&self, index: u32) -> &Arc<dyn Steps> {
         &self.published[index as usize]
     }

@@ -9,18 +9,19 @@ use super::{Called, Worker};
 use crate::clock::Timestamp;
 use crate::consumer::ack::Kept;
 use crate::consumer::lane::{LaneKey, Pending};
+use crate::consumer::run::{self, Run, Subject};
 use crate::consumer::{Due, Verdict};
 use crate::error::{BoxError, Panicked, StoreError};
 use crate::event::Envelope;
-use crate::listener::AckMode;
+use crate::listener::{AckMode, Durable};
 use crate::observe::Notice;
 use crate::store::{CursorChange, Durability, Ending, ParkedCause};
 
 impl Worker {
     /// Calls what may be called, as far as the concurrency allows.
     pub(super) async fn call_ready(&mut self) -> Result<(), StoreError> {
-        let most = self.job.durable.batch.map_or(1, |batch| batch.max);
         while self.calls.len() < self.job.durable.concurrency && self.is_active() {
+            let asked = self.progress.asked();
             // What is erased must not be called once that was answered.
             while self.progress.is_asked()
                 && let Ok(command) = self.inbox.try_recv()
@@ -34,6 +35,7 @@ impl Worker {
                     // One at a time, until what may have ended the process has come back.
                     return Ok(());
                 }
+                self.lanes.spread();
                 let taken = self.lanes.take(1);
                 for called in self.load_all(taken).await? {
                     self.call_suspect(called).await?;
@@ -46,11 +48,11 @@ impl Worker {
             if !self.is_batch_due() {
                 return Ok(());
             }
-            let taken = self.lanes.take(most);
+            let taken = self.lanes.take(self.at_once());
             self.lingering = None;
             let called = self.load_all(taken).await?;
             if !called.is_empty() {
-                self.call(called);
+                self.call(called, asked);
             }
         }
         if !self.lanes.has_ready() {
@@ -77,8 +79,12 @@ impl Worker {
     /// The deliveries with their events, without those whose event is gone.
     async fn load_all(&mut self, taken: Vec<(LaneKey, Pending)>) -> Result<Vec<Called>, StoreError> {
         let mut loaded = Vec::with_capacity(taken.len());
-        for (key, pending) in taken {
-            match self.load_event(&pending).await? {
+        for (key, mut pending) in taken {
+            let held = match pending.envelope.take() {
+                None => self.load_event(&pending).await?,
+                held => held,
+            };
+            match held {
                 Some(envelope) => loaded.push(Called { key, pending, envelope, ticket: 0 }),
                 None => {
                     // Pruned under our feet can only be what is settled; so is what was erased.
@@ -102,10 +108,28 @@ impl Worker {
         }
     }
 
-    pub(super) fn call(&mut self, mut called: Vec<Called>) {
-        called.iter_mut().for_each(|one| self.take_in_hand(one));
-        let due = called.iter().map(|one| self.due(one)).collect();
-        let call = self.job.handler.clone().call(due);
+    /// How many are handed over at once: a batch, or a run, which is longer each time that all went well.
+    /// A run only of what is called one at a time anyway, and not past the count it is settled by.
+    pub(super) fn at_once(&self) -> usize {
+        let Durable { concurrency, ack, batch, .. } = self.job.durable;
+        if let Some(batch) = batch {
+            return batch.max;
+        }
+        let room = match ack {
+            _ if concurrency > 1 => 1,
+            AckMode::Manual | AckMode::ManualImmediate => 1,
+            AckMode::Count(count) | AckMode::CountOrTime(count, _) if !self.acks.is_settling() => {
+                count.saturating_sub(self.acks.gathered())
+            }
+            _ => usize::MAX,
+        };
+        self.run_length.min(room).max(1)
+    }
+
+    /// Calls them; the worker had been asked something so often when it was decided to.
+    pub(super) fn call(&mut self, mut called: Vec<Called>, asked: u64) {
+        let (due, run) = self.put_together(&mut called, asked);
+        let call = self.job.handler.clone().call(due, run);
         let tracked = self.ground.activity.track(self.job.listener.clone(), call);
         self.calls.spawn(async move {
             let verdicts = AssertUnwindSafe(tracked).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
@@ -113,11 +137,23 @@ impl Worker {
         });
     }
 
-    /// Says that a call begins.
-    fn take_in_hand(&self, called: &mut Called) {
-        let Pending { position, tried, parked, .. } = &called.pending;
-        let now = self.ground.clock.now();
-        called.ticket = self.progress.desk().begin(*position, tried.attempts + 1, now, *parked);
+    /// What a handler is given to call them.
+    fn put_together(&self, called: &mut [Called], asked: u64) -> (Vec<Due>, Run) {
+        let desk = self.progress.desk();
+        let subjects = called.iter_mut().map(|one| {
+            one.ticket = desk.draw();
+            let Pending { position, tried, parked, .. } = &one.pending;
+            Subject { position: *position, attempt: tried.attempts + 1, is_replayed: *parked, ticket: one.ticket }
+        });
+        let run = Run {
+            subjects: subjects.collect(),
+            progress: self.progress.clone(),
+            clock: self.ground.clock.clone(),
+            stop: self.ground.stop.clone(),
+            asked,
+            begun: self.ground.clock.now(),
+        };
+        (called.iter().map(|one| self.due(one)).collect(), run)
     }
 
     fn due(&self, called: &Called) -> Due {
@@ -127,14 +163,12 @@ impl Worker {
             // What is known may be handled without being settled.
             _ => position.0..position.0 + 1,
         };
-        let settle = match called.pending.parked {
-            true => CursorChange::Resolved { position },
-            false => CursorChange::Done { position, covers },
-        };
         Due {
             envelope: called.envelope.clone(),
             attempt: called.pending.tried.attempts + 1,
-            settle,
+            position,
+            covers,
+            is_replayed: called.pending.parked,
             unasked: called.envelope.header.scheduled || (!called.pending.parked && self.known.is_unasked(position.0)),
             given_up: called.pending.given_up.clone(),
         }
@@ -162,8 +196,8 @@ impl Worker {
         }
         let mark = CursorChange::Suspect { position, count: crashes + 1 };
         self.record(vec![mark], self.ground.durability.max(Durability::Flush)).await?;
-        self.take_in_hand(&mut called);
-        let call = self.job.handler.clone().call(vec![self.due(&called)]);
+        let (due, run) = self.put_together(std::slice::from_mut(&mut called), self.progress.asked());
+        let call = self.job.handler.clone().call(due, run);
         let call = self.ground.activity.track(self.job.listener.clone(), call);
         let verdicts = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
         drop(alone);
@@ -173,17 +207,23 @@ impl Worker {
 
     /// Takes in what a call came to: a verdict for each delivery, in their order.
     pub(super) async fn take_in(&mut self, called: Vec<Called>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
-        let several = called.len() > 1;
+        let (several, count, now) = (called.len() > 1, called.len(), self.ground.clock.now());
+        let done = verdicts.iter().take_while(|verdict| verdict.is_done()).count();
+        if self.lanes.went_straight() && done < count {
+            self.put_back(&called[done..]);
+        }
         let mut blamed: Option<BoxError> = None;
         let mut verdicts = verdicts.into_iter();
         for one in called {
             let (position, ticket) = (one.pending.position, one.ticket);
-            match verdicts.next().unwrap_or(Verdict::NotCalled) {
+            let verdict = verdicts.next().unwrap_or(Verdict::NotCalled);
+            let is_put_down = verdict.is_done();
+            match verdict {
                 Verdict::Settled => {
                     self.failures = 0;
                     self.close(&one.key, &one.pending, Some(&one.envelope)).await?;
                 }
-                Verdict::Handled => self.handled(one).await?,
+                Verdict::Handled => self.handled(one, now).await?,
                 Verdict::Declined => self.close(&one.key, &one.pending, Some(&one.envelope)).await?,
                 Verdict::NotCalled | Verdict::Stopping => self.lanes.give_back(&one.key),
                 Verdict::Broken(cause) => return Err(cause),
@@ -203,22 +243,36 @@ impl Worker {
                 },
                 Verdict::Decided(decision) => self.decided(one, decision).await?,
             }
-            self.progress.desk().end(position, ticket);
+            if !is_put_down {
+                self.progress.desk().end(position, ticket);
+            }
         }
+        let longest = if self.job.durable.ack.gathers() { run::LONGEST } else { run::LONGEST_COMMITTED };
+        self.run_length = if done == count { (2 * self.run_length).min(longest) } else { done.max(1) };
         Ok(())
     }
 
+    /// Deliveries that went straight and did not get through wait in lanes from now on.
+    fn put_back(&mut self, rest: &[Called]) {
+        let known = &self.known;
+        self.lanes.put_back(rest.iter().map(|one| {
+            let mut pending = one.pending.clone();
+            // One that was erased meanwhile is looked for in vain at its turn.
+            pending.envelope = (!known.is_done(pending.position.0)).then(|| one.envelope.clone());
+            (one.key.clone(), pending)
+        }));
+    }
+
     /// It was handled outside the store, and is settled when its time comes.
-    async fn handled(&mut self, called: Called) -> Result<(), StoreError> {
+    async fn handled(&mut self, called: Called, now: Timestamp) -> Result<(), StoreError> {
         self.failures = 0;
-        let Called { key, pending, envelope, ticket } = called;
-        self.progress.desk().handled(pending.position, ticket);
+        let Called { key, pending, envelope, .. } = called;
         let kept = match (pending.parked, pending.tried.attempts) {
             (true, _) => Kept::Parked,
             (false, 0) => Kept::Nothing,
             (false, _) => Kept::Redelivery,
         };
-        self.acks.add(pending.position, kept, self.ground.clock.now());
+        self.acks.add(pending.position, kept, now);
         self.close(&key, &pending, Some(&envelope)).await
     }
 

@@ -30,6 +30,7 @@ pub(in crate::consumer) struct Hold {
 impl Worker {
     pub(super) async fn obey(&mut self, command: Command) -> Result<(), StoreError> {
         self.asked = true;
+        self.progress.interrupt();
         // Whoever asked may be gone.
         match command {
             Command::Replay(replay, answer) => drop(answer.send(self.replay(&replay))),

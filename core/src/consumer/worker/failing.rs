@@ -142,7 +142,7 @@ impl Worker {
         }
         if self.job.durable.has_fallback {
             called.pending.given_up = Some(GivenUp::new(tried.attempts, &error));
-            self.call(vec![called]);
+            self.call(vec![called], self.progress.asked());
             return Ok(());
         }
         self.give_up(called, tried.attempts, ParkedCause::Failed(error)).await

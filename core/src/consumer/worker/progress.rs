@@ -23,6 +23,8 @@ pub(in crate::consumer) struct Progress {
     ended: AtomicBool,
     /// Commands sent and not yet taken up.
     announced: AtomicUsize,
+    /// How many commands were ever sent or taken up.
+    asked: AtomicU64,
     desk: Desk,
 }
 
@@ -54,6 +56,22 @@ impl Progress {
     /// A command is on its way: counted as known work before the worker sees it, so that `idle` waits for it.
     pub(in crate::consumer) fn announce(&self) {
         self.announced.fetch_add(1, Ordering::SeqCst);
+        self.interrupt();
+    }
+
+    /// What is called one after the other stops before the next call.
+    pub(super) fn interrupt(&self) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many commands were ever sent or taken up.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    /// Whether one was since there were `asked`.
+    pub(in crate::consumer) fn was_asked_since(&self, asked: u64) -> bool {
+        self.asked() != asked
     }
 
     /// Whether a command is on its way.

@@ -27,7 +27,7 @@ impl Worker {
                 [key.clone()].into()
             }
             Which::Key(key) if per_key => {
-                let key = LaneKey::Key(key.as_slice().into());
+                let key = LaneKey::of_key(key);
                 self.dead.first(&key).map(|_| key).into_iter().collect()
             }
             Which::Key(key) => {

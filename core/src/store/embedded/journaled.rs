@@ -25,9 +25,12 @@ use super::Limits;
 use super::engine::{Batch, Engine};
 use super::journal::{self, Journal, Record};
 use super::layout::{ABSORBED, CHUNK, LOG, after, damaged, frame, unframe_inline};
-use super::shared::panicked;
+use super::shared::{append, panicked};
 use crate::error::StoreError;
 use crate::store::{Direction, Durability, Row};
+
+/// How many entries a scan copies at first of what lies above the engine.
+const FEW: usize = 2;
 
 /// An engine behind a journal.
 ///
@@ -144,21 +147,39 @@ impl Engine for Journaled {
     }
 
     fn scan(&self, range: Range<&[u8]>, direction: Direction, limit: usize) -> Result<Vec<Row>, StoreError> {
-        // First what lies above: it sinks into the engine, and never rises.
-        let above = self.below.layers.read().scan(range.clone(), direction, limit);
-        let Some((last, _)) = above.last() else { return self.below.engine.scan(range, direction, limit) };
-        // If there are enough rows above already, no others lie behind the last of them.
-        let enough = above.iter().filter(|(_, value)| value.is_some()).count() >= limit;
-        let end = after(last);
-        let range = match direction {
-            Direction::Forward if enough => range.start..&end[..],
-            Direction::Backward if enough => &last[..]..range.end,
-            _ => range,
-        };
-        let below = self.below.engine.scan(range, direction, limit.saturating_add(above.len()))?;
-        let below = below.into_iter().map(|(key, value)| (key, Some(value)));
-        let rows = merge(above.into_iter(), below, direction).filter_map(|(key, value)| Some((key, value?)));
-        Ok(rows.take(limit).collect())
+        let mut out = Vec::new();
+        let mut range = range.start.to_vec()..range.end.to_vec();
+        // What lies above is copied little by little: a walk may end long before the next of it.
+        let mut some = FEW;
+        while out.len() < limit && range.start < range.end {
+            let missing = limit - out.len();
+            // First what lies above: it sinks into the engine, and never rises.
+            let above = self.below.layers.read().scan(&range.start..&range.end, direction, some.min(missing));
+            let last = above.last().filter(|_| above.len() == some.min(missing)).map(|(key, _)| key.clone());
+            let (stretch, rest) = split(range, last, direction);
+            let mut below = self.below.engine.scan(
+                &stretch.start..&stretch.end,
+                direction,
+                // Each row above hides one below at most.
+                missing.saturating_add(above.len()),
+            )?;
+            let is_enough = |(first, _): &(Vec<u8>, _)| match below.get(missing - 1) {
+                Some((last, _)) if direction == Direction::Forward => last < first,
+                Some((last, _)) => last > first,
+                None => false,
+            };
+            if above.first().is_none_or(is_enough) {
+                below.truncate(missing);
+                append(&mut out, below);
+            } else {
+                let below = below.into_iter().map(|(key, value)| (key, Some(value)));
+                let rows = merge(above.into_iter(), below, direction).filter_map(|(key, value)| Some((key, value?)));
+                out.extend(rows.take(missing));
+            }
+            range = rest;
+            some = some.saturating_mul(8);
+        }
+        Ok(out)
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
@@ -268,25 +289,27 @@ impl Layers {
     }
 
     /// The entries of `range` up to the one that makes `limit` rows.
+    /// At most `limit` entries of `range`, removals among them.
     fn scan(&self, range: Range<&[u8]>, direction: Direction, limit: usize) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let bounds = (Bound::Included(range.start), Bound::Excluded(range.end));
         let (recent, frozen) = (self.recent.range::<[u8], _>(bounds), self.frozen.range::<[u8], _>(bounds));
-        let take = |merged: &mut dyn Iterator<Item = (&Vec<u8>, &Option<Vec<u8>>)>| {
-            let mut out = Vec::new();
-            let mut rows = 0;
-            for (key, value) in merged {
-                rows += usize::from(value.is_some());
-                out.push((key.clone(), value.clone()));
-                if rows >= limit {
-                    break;
-                }
-            }
-            out
-        };
+        let owned = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| (key.clone(), value.clone());
         match direction {
-            Direction::Forward => take(&mut merge(recent, frozen, direction)),
-            Direction::Backward => take(&mut merge(recent.rev(), frozen.rev(), direction)),
+            Direction::Forward => merge(recent, frozen, direction).take(limit).map(owned).collect(),
+            Direction::Backward => merge(recent.rev(), frozen.rev(), direction).take(limit).map(owned).collect(),
         }
+    }
+}
+
+/// What of `range` lies up to `last` in a direction, with it, and what lies behind it; all of it, and nothing, without a last one.
+fn split(range: Range<Vec<u8>>, last: Option<Vec<u8>>, direction: Direction) -> (Range<Vec<u8>>, Range<Vec<u8>>) {
+    match (last, direction) {
+        (None, _) => (range, Vec::new()..Vec::new()),
+        (Some(last), Direction::Forward) => {
+            let end = after(&last);
+            (range.start..end.clone(), end..range.end)
+        }
+        (Some(last), Direction::Backward) => (last.clone()..range.end, range.start..last),
     }
 }
 

@@ -380,8 +380,10 @@ pub(super) fn read(
     let mut bytes = 0usize;
     let mut packs: Vec<Pack> = pack_around(shared, from)?.into_iter().collect();
     let mut next = packs.first().map_or(from, Pack::end);
+    let mut in_a_pack = 0;
     loop {
         for pack in packs {
+            in_a_pack = pack.len();
             let skip = usize::try_from(from.0.saturating_sub(pack.first.0)).unwrap_or(usize::MAX);
             for index in skip..pack.entries.len() {
                 if pack.first.0 + index as u64 > upto.0 || out.len() == max_events {
@@ -398,7 +400,9 @@ pub(super) fn read(
         if next > upto || out.len() == max_events {
             return Ok(out);
         }
-        packs = scan_packs(shared, next, upto.next(), READ_AHEAD)?;
+        // As many as are likely to hold what is missing, by those that were read.
+        let missing = (max_events - out.len()).div_ceil(in_a_pack.max(1));
+        packs = scan_packs(shared, next, upto.next(), missing.clamp(1, READ_AHEAD))?;
         if packs.is_empty() {
             return Ok(out);
         }

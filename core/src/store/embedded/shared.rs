@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::Limits;
 use super::catalogue::Catalogue;
 use super::engine::Engine;
-use super::layout::{Chunks, Framed, REMEMBERED, SCHEDULED_ID, damaged, split_row_key, unframe};
+use super::layout::{Chunks, Framed, REMEMBERED, SCHEDULED_ID, damaged, frame_chunks, split_row_key, unframe};
 use super::read_set::{Readers, Version};
 use super::recent::{Conflict, Recent};
 use crate::error::{Panicked, StoreError, UnitError};
@@ -227,21 +227,22 @@ impl Shared {
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let mut raw = self.get_raw(key)?;
         loop {
-            let Some(value) = raw else { return Ok(None) };
-            match unframe(key, value.clone())? {
-                Framed::Inline(value) => return Ok(Some(value)),
-                Framed::Chunked(chunks) => match self.pieces(chunks) {
-                    Ok(value) => return Ok(Some(value)),
-                    Err(error @ StoreError::Damaged { .. }) => {
-                        // Its pieces go when it is replaced: only if it still stands is something wrong.
-                        let again = self.get_raw(key)?;
-                        if again.as_ref() == Some(&value) {
-                            return Err(error);
-                        }
-                        raw = again;
+            let chunks = match raw.map(|value| unframe(key, value)).transpose()? {
+                None => return Ok(None),
+                Some(Framed::Inline(value)) => return Ok(Some(value)),
+                Some(Framed::Chunked(chunks)) => chunks,
+            };
+            match self.pieces(chunks) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    // Its pieces go when it is replaced: only if it still stands is something wrong.
+                    let again = self.get_raw(key)?;
+                    if again.as_ref().is_some_and(|value| *value == frame_chunks(key, chunks)) {
+                        return Err(error);
                     }
-                    Err(error) => return Err(error),
-                },
+                    raw = again;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -257,16 +258,20 @@ impl Shared {
     }
 
     /// The values of framed rows, put together; without those that went meanwhile.
-    pub(super) fn open_rows(&self, rows: Vec<Row>) -> Result<Vec<Row>, StoreError> {
-        let mut out = Vec::with_capacity(rows.len());
-        for (key, value) in rows {
-            let value = match unframe(&key, value)? {
+    pub(super) fn open_rows(&self, mut rows: Vec<Row>) -> Result<Vec<Row>, StoreError> {
+        let mut gone = Vec::new();
+        for (at, (key, value)) in rows.iter_mut().enumerate() {
+            let opened = match unframe(key, std::mem::take(value))? {
                 Framed::Inline(value) => Some(value),
-                Framed::Chunked(_) => self.get(&key)?,
+                Framed::Chunked(_) => self.get(key)?,
             };
-            out.extend(value.map(|value| (key, value)));
+            match opened {
+                Some(opened) => *value = opened,
+                None => gone.push(at),
+            }
         }
-        Ok(out)
+        gone.into_iter().rev().for_each(|at| drop(rows.remove(at)));
+        Ok(rows)
     }
 
     /// A large value from its pieces.
@@ -300,6 +305,15 @@ impl Shared {
             },
         };
         UnitError::Conflict { what }
+    }
+}
+
+/// Puts `more` behind what is there, without moving it if nothing is there.
+pub(super) fn append<T>(out: &mut Vec<T>, more: Vec<T>) {
+    if out.is_empty() {
+        *out = more;
+    } else {
+        out.extend(more);
     }
 }
 

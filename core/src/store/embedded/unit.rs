@@ -14,7 +14,7 @@ use super::layout::{EXPIRY, after, all_of, expiry_key, expiry_of, remembered_key
 use super::overlay::Overlay;
 use super::read_set::ReadSet;
 use super::schedule::Schedule;
-use super::shared::Shared;
+use super::shared::{Shared, append};
 use super::store::Hand;
 use super::waiting;
 use crate::clock::Timestamp;
@@ -132,7 +132,7 @@ fn scan(
             Direction::Forward => range.start = stretch.end.clone(),
             Direction::Backward => range.end = stretch.start.clone(),
         }
-        out.extend(lay(shared.open_rows(stored)?, stretch)?);
+        append(&mut out, lay(shared.open_rows(stored)?, stretch)?);
     }
     Ok(out)
 }

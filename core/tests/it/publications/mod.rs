@@ -73,7 +73,7 @@ async fn found(bus: &Bus, query: Query) -> Vec<Publication> {
 
 /// Where, whose and in which state.
 fn rows(publications: &[Publication]) -> Vec<(u64, &str, Status)> {
-    publications.iter().map(|one| (one.position.0, one.listener.as_str(), one.state.status())).collect()
+    publications.iter().map(|one| (one.position.0, one.listener.as_str(), one.stage.status())).collect()
 }
 
 /// Waits until all publications are where, whose and in the state that is said.

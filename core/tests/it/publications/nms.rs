@@ -13,7 +13,7 @@ use aftercommit::listener::{
 };
 use aftercommit::observe::Notice;
 use aftercommit::prelude::*;
-use aftercommit::publication::{Query, State, Status};
+use aftercommit::publication::{Query, Stage, Status};
 use aftercommit::runtime::{BusBuilder, ShutdownError};
 use aftercommit::store::Retention;
 use aftercommit::testing::{FailingStore, MovedClock};
@@ -70,9 +70,9 @@ async fn started(builder: BusBuilder) -> Bus {
 async fn waiting(bus: &Bus) -> (u32, Timestamp, String) {
     let found = found(bus, Query::new().status(Status::Redelivering)).await;
     match &found[..] {
-        [one] => match &one.state {
-            State::Redelivering { attempts, due, error, .. } => (*attempts, *due, error.clone()),
-            state => panic!("{state:?}"),
+        [one] => match &one.stage {
+            Stage::Redelivering { attempts, due, error, .. } => (*attempts, *due, error.clone()),
+            stage => panic!("{stage:?}"),
         },
         several => panic!("{several:?}"),
     }
@@ -160,7 +160,7 @@ on_every_store! {
         let first = order(&bus, "north", 1).await.0;
         let second = order(&bus, "north", 2).await.0;
         within(bus.quiet()).await;
-        let states = async |id: &str| found(&bus, Query::new().listener(id)).await.iter().map(|one| (one.position.0, one.state.status())).collect::<Vec<_>>();
+        let states = async |id: &str| found(&bus, Query::new().listener(id)).await.iter().map(|one| (one.position.0, one.stage.status())).collect::<Vec<_>>();
         let (again, dead) = (Status::Redelivering, Status::Dead);
         assert_eq!(states(ids[0]).await, [(first, again), (second, Status::Waiting)], "not yet due: what follows waits");
         assert_eq!(states(ids[1]).await, [(first, again), (second, again)]);
@@ -307,7 +307,7 @@ on_every_store! {
         order(&bus, "north", 1).await;
         within(bus.quiet()).await;
         let all = found(&bus, Query::new()).await;
-        assert_eq!(all.iter().map(|one| (one.listener.as_str(), one.state.status())).collect::<Vec<_>>(), expected);
+        assert_eq!(all.iter().map(|one| (one.listener.as_str(), one.stage.status())).collect::<Vec<_>>(), expected);
         stop(bus).await;
     }
 
@@ -405,7 +405,7 @@ on_embedded_stores! {
             within(bus.idle()).await;
             bus.tidy().await.expect("tidies");
             let listed = found(&bus, Query::new()).await;
-            assert_eq!(listed.iter().filter(|one| one.position == done.positions[0] && one.state == State::Done).count(), kept);
+            assert_eq!(listed.iter().filter(|one| one.position == done.positions[0] && one.stage == Stage::Done).count(), kept);
             stop(bus).await;
         }
     }

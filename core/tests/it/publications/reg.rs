@@ -10,7 +10,7 @@ use aftercommit::error::{BoxError, StartError};
 use aftercommit::event::Stored;
 use aftercommit::listener::{self, IntoAnswer, Redeliver, Registration};
 use aftercommit::prelude::*;
-use aftercommit::publication::{Held, Mark, Query, State, Status, View};
+use aftercommit::publication::{Held, Mark, Query, Stage, Status, View};
 use aftercommit::store::{Erasure, ParkedCause, Retention};
 use aftercommit::testing::MovedClock;
 use aftercommit::transaction::CallFuture;
@@ -248,7 +248,7 @@ on_every_store! {
         within(bus.idle()).await;
         let one = &found(&bus, Query::new()).await[0];
         assert_eq!(one.header.metadata.time, Timestamp(1_234_567));
-        assert!(matches!(one.state, State::Dead { parked_at: Timestamp(1_234_567), .. }));
+        assert!(matches!(one.stage, Stage::Dead { parked_at: Timestamp(1_234_567), .. }));
         stop(bus).await;
     }
 
@@ -281,7 +281,7 @@ on_every_store! {
         bus.pause("reg.one");
         order(&bus, "north", 1).await;
         let stored = found(&bus, Query::new()).await;
-        assert_eq!(stored[0].state, State::Waiting);
+        assert_eq!(stored[0].stage, Stage::Waiting);
         stop(bus).await;
         let store = home.open();
         let view = View::new(store.clone(), Timestamp(0));
@@ -291,7 +291,7 @@ on_every_store! {
         let bus = Bus::builder().shared_store(store).listener(works("reg.one", &heard)).start().await.expect("the bus starts");
         within(bus.idle()).await;
         assert_eq!(found(&bus, Query::new().statuses(Status::OPEN)).await, []);
-        assert_eq!(found(&bus, Query::new().event(stored[0].header.metadata.id)).await[0].state, State::Done);
+        assert_eq!(found(&bus, Query::new().event(stored[0].header.metadata.id)).await[0].stage, Stage::Done);
         stop(bus).await;
     }
 
@@ -336,8 +336,8 @@ on_every_store! {
         order(&bus, "north", 1).await;
         within(bus.idle()).await;
         let all = found(&bus, Query::new()).await;
-        assert!(matches!(&all[0].state, State::Dead { attempts: 0, cause: ParkedCause::Undecodable(_), .. }), "{all:?}");
-        assert_eq!((all[1].state.status(), heard.all()), (Status::Done, vec!["north 1".to_owned()]));
+        assert!(matches!(&all[0].stage, Stage::Dead { attempts: 0, cause: ParkedCause::Undecodable(_), .. }), "{all:?}");
+        assert_eq!((all[1].stage.status(), heard.all()), (Status::Done, vec!["north 1".to_owned()]));
         stop(bus).await;
     }
 

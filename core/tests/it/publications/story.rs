@@ -9,7 +9,7 @@ use aftercommit::error::BoxError;
 use aftercommit::event::Stored;
 use aftercommit::listener::{self, Redeliver};
 use aftercommit::prelude::*;
-use aftercommit::publication::{Held, State, Status};
+use aftercommit::publication::{Held, Stage, Status};
 use aftercommit::store::{ParkedCause, Retention, Store};
 use aftercommit::testing::MovedClock;
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ on_every_store! {
         assert_eq!(header.not_owed, ["story.never"]);
         let at = position.0;
         assert_eq!(rows(&story.publications), [(at, "story.fails", Status::Dead), (at, "story.invoices", Status::Done)]);
-        assert!(matches!(&story.publications[0].state, State::Dead { attempts: 1, cause: ParkedCause::Failed(why), .. } if why == "closed"));
+        assert!(matches!(&story.publications[0].stage, Stage::Dead { attempts: 1, cause: ParkedCause::Failed(why), .. } if why == "closed"));
         assert_eq!(story.caused.iter().map(|one| one.header.name.as_str()).collect::<Vec<_>>(), ["view.invoiced", "view.invoiced"]);
         assert!(!story.caused_more);
         // From the other end.
@@ -99,7 +99,7 @@ on_every_store! {
         clock.advance(hour);
         within(bus.quiet()).await;
         let story = bus.publications().story(later).await.expect("readable").expect("a story");
-        assert_eq!((story.held, story.publications[0].state.status()), (Held::InLog, Status::Done));
+        assert_eq!((story.held, story.publications[0].stage.status()), (Held::InLog, Status::Done));
         let caused: Vec<_> = story.caused.iter().map(|one| (one.position.is_some(), one.header.name.as_str())).collect();
         assert_eq!(caused, [(true, "view.invoiced"), (false, "view.passing")]);
         clock.advance(hour);

@@ -8,7 +8,7 @@ use aftercommit::clock::{Clock, Timestamp};
 use aftercommit::error::{DeadLetterError, Error};
 use aftercommit::listener::{self, AckMode, Decision, Redeliver, Registration, fixed};
 use aftercommit::prelude::*;
-use aftercommit::publication::{Mark, Query, State, Status, View};
+use aftercommit::publication::{Mark, Query, Stage, Status, View};
 use aftercommit::store::{Ending, ParkedCause, Position};
 use aftercommit::testing::MovedClock;
 use aftercommit::transaction::CallFuture;
@@ -104,20 +104,20 @@ on_every_store! {
         clock.advance(Duration::from_secs(10));
         within(bus.quiet()).await;
         let all = found(&bus, Query::new()).await;
-        assert_eq!(all[0].state, State::Dead { attempts: 1, cause: ParkedCause::Failed("closed".into()), parked_at: Timestamp(50_000), asked: None });
-        let again = State::Redelivering {
+        assert_eq!(all[0].stage, Stage::Dead { attempts: 1, cause: ParkedCause::Failed("closed".into()), parked_at: Timestamp(50_000), asked: None });
+        let again = Stage::Redelivering {
             attempts: 2,
             due: Timestamp(70_000),
             error: "closed".into(),
             failed_at: Timestamp(60_000),
             first_failed_at: Timestamp(50_000),
         };
-        assert_eq!(all[1].state, again);
-        assert_eq!(all[2].state, State::GivenUp { attempts: 0, how: Ending::Skipped, reason: "not ours".into(), at: Timestamp(50_000) });
+        assert_eq!(all[1].stage, again);
+        assert_eq!(all[2].stage, Stage::GivenUp { attempts: 0, how: Ending::Skipped, reason: "not ours".into(), at: Timestamp(50_000) });
         assert_eq!((all[0].header.name.as_str(), all[0].header.metadata.time), ("view.ordered", Timestamp(50_000)));
         assert!(bus.dead_letters("view.parks").discard(Position(all[0].position.0), "a test order").await.expect("discards"));
         let gone = found(&bus, Query::new().listener("view.parks")).await;
-        assert_eq!(gone[0].state, State::GivenUp { attempts: 1, how: Ending::Discarded, reason: "a test order".into(), at: Timestamp(60_000) });
+        assert_eq!(gone[0].stage, Stage::GivenUp { attempts: 1, how: Ending::Discarded, reason: "a test order".into(), at: Timestamp(60_000) });
         stop(bus).await;
     }
 
@@ -129,7 +129,7 @@ on_every_store! {
         clock.advance(Duration::from_secs(5 * 86_400));
         assert_eq!(bus.publications().replay(&Query::new(), 8).await.expect("asks"), 0, "nothing of it is a dead letter");
         let running = found(&bus, Query::new().statuses([Status::Running])).await;
-        assert_eq!(running[0].state, State::Running { attempt: 1, since: Timestamp(0), replayed: false });
+        assert_eq!(running[0].stage, Stage::Running { attempt: 1, since: Timestamp(0), replayed: false });
         assert_eq!(found(&bus, Query::new().statuses([Status::Waiting, Status::Redelivering, Status::Dead])).await, []);
         gate.add_permits(1);
         within(bus.idle()).await;
@@ -160,7 +160,7 @@ on_every_store! {
             assert_eq!(bus.publications().replay(&Query::new().key(&"north".to_owned()), 1).await.expect("asks"), 1);
             heard.until(call).await;
             let now = found(&bus, Query::new()).await;
-            assert!(matches!(now[0].state, State::Running { attempt: 1, replayed: true, .. }), "{now:?}");
+            assert!(matches!(now[0].stage, Stage::Running { attempt: 1, replayed: true, .. }), "{now:?}");
             assert_eq!(found(&bus, Query::new().status(Status::Running)).await, now);
             gate.add_permits(1);
             within(bus.idle()).await;
@@ -178,7 +178,7 @@ on_every_store! {
         heard.until(1).await;
         within(bus.quiet()).await;
         let now = found(&bus, Query::new()).await;
-        assert_eq!(now[0].state, State::Handled { since: Timestamp(7) });
+        assert_eq!(now[0].stage, Stage::Handled { since: Timestamp(7) });
         assert_eq!(bus.publications().counts().await.expect("readable").total.handled, 1);
         clock.advance(Duration::from_secs(60));
         within(bus.idle()).await;

@@ -3,8 +3,6 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
-use crate::Contender;
-
 /// The words behind the bench's name.
 pub struct Arguments(Vec<String>);
 
@@ -25,11 +23,5 @@ impl Arguments {
     /// The words from this place on.
     pub fn from(&self, place: usize) -> &[String] {
         self.0.get(place..).unwrap_or_default()
-    }
-
-    /// Those of the contenders whose names hold the word at this place; all of them if there is none.
-    pub fn chosen(&self, place: usize, contenders: &[Contender]) -> Vec<Contender> {
-        let wanted: String = self.at(place, String::new());
-        contenders.iter().filter(|contender| contender.name.contains(&wanted)).copied().collect()
     }
 }

@@ -18,13 +18,13 @@ pub struct Publication {
     /// What is known of the event without decoding it.
     pub header: EventHeader,
     /// What became of it.
-    pub state: State,
+    pub stage: Stage,
 }
 
 /// What became of an event owed to a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum State {
+pub enum Stage {
     /// Nobody has been called with it.
     Waiting,
     /// Somebody is being called with it, however long that takes: it is never taken for dead.
@@ -80,23 +80,23 @@ pub enum State {
     Done,
 }
 
-/// The name of a [`State`].
+/// The name of a [`Stage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Status {
-    /// [`State::Waiting`].
+    /// [`Stage::Waiting`].
     Waiting,
-    /// [`State::Running`].
+    /// [`Stage::Running`].
     Running,
-    /// [`State::Handled`].
+    /// [`Stage::Handled`].
     Handled,
-    /// [`State::Redelivering`].
+    /// [`Stage::Redelivering`].
     Redelivering,
-    /// [`State::Dead`].
+    /// [`Stage::Dead`].
     Dead,
-    /// [`State::GivenUp`].
+    /// [`Stage::GivenUp`].
     GivenUp,
-    /// [`State::Done`].
+    /// [`Stage::Done`].
     Done,
 }
 
@@ -147,37 +147,37 @@ impl FromStr for Status {
     }
 }
 
-impl State {
+impl Stage {
     /// Its name.
     pub fn status(&self) -> Status {
         match self {
-            State::Waiting => Status::Waiting,
-            State::Running { .. } => Status::Running,
-            State::Handled { .. } => Status::Handled,
-            State::Redelivering { .. } => Status::Redelivering,
-            State::Dead { .. } => Status::Dead,
-            State::GivenUp { .. } => Status::GivenUp,
-            State::Done => Status::Done,
+            Stage::Waiting => Status::Waiting,
+            Stage::Running { .. } => Status::Running,
+            Stage::Handled { .. } => Status::Handled,
+            Stage::Redelivering { .. } => Status::Redelivering,
+            Stage::Dead { .. } => Status::Dead,
+            Stage::GivenUp { .. } => Status::GivenUp,
+            Stage::Done => Status::Done,
         }
     }
 }
 
-impl Display for State {
+impl Display for Stage {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            State::Waiting => out.write_str("nobody has been called with it"),
-            State::Running { attempt, replayed: false, .. } => write!(out, "call {attempt} is running"),
-            State::Running { replayed: true, .. } => out.write_str("the dead letter is being called again"),
-            State::Handled { .. } => out.write_str("handled, and not settled yet"),
-            State::Redelivering { attempts, error, .. } => {
+            Stage::Waiting => out.write_str("nobody has been called with it"),
+            Stage::Running { attempt, replayed: false, .. } => write!(out, "call {attempt} is running"),
+            Stage::Running { replayed: true, .. } => out.write_str("the dead letter is being called again"),
+            Stage::Handled { .. } => out.write_str("handled, and not settled yet"),
+            Stage::Redelivering { attempts, error, .. } => {
                 write!(out, "failed calls: {attempts}, the last with: {error}")
             }
-            State::Dead { cause, asked: None, .. } => cause.fmt(out),
-            State::Dead { cause, asked: Some(_), .. } => {
+            Stage::Dead { cause, asked: None, .. } => cause.fmt(out),
+            Stage::Dead { cause, asked: Some(_), .. } => {
                 write!(out, "to be called again once its listener runs; {cause}")
             }
-            State::GivenUp { how, reason, .. } => write!(out, "{how}: {reason}"),
-            State::Done => out.write_str("settled"),
+            Stage::GivenUp { how, reason, .. } => write!(out, "{how}: {reason}"),
+            Stage::Done => out.write_str("settled"),
         }
     }
 }
