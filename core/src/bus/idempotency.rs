@@ -142,6 +142,33 @@ impl IdempotentRequest {
         Ok(unit.await?.value)
     }
 
+    /// As [`transaction`](Self::transaction), run again when it conflicts with another unit, at most `attempts` times in all; with
+    /// the end of its id's retention, too. `work` is cloned for each run.
+    ///
+    /// # Errors
+    /// As for [`Bus::transaction_retrying`]; a lock not obtained in time; [`IdempotencyError`].
+    pub async fn transaction_retrying<T, E>(
+        &self,
+        bus: &Bus,
+        attempts: u32,
+        work: impl AsyncFnOnce(&mut Tx) -> Result<T, E> + Clone,
+    ) -> Result<Ran<T>, E>
+    where
+        T: Serialize + DeserializeOwned,
+        E: From<Error>,
+    {
+        let _alone = self.alone(bus).await?;
+        let run = async |tx: &mut Tx| {
+            if let Some(before) = self.look(tx).await? {
+                return self.answer(before).map(Ran::Before).map_err(E::from);
+            }
+            let value = work.clone()(tx).await?;
+            self.keep(tx, &value).await?;
+            Ok(Ran::Now(value))
+        };
+        Ok(bus.transaction_retrying(attempts, run).await?.value)
+    }
+
     /// Does `work` outside the store, unless the request ran before; then stores its answer in a commit of its own.
     ///
     /// No unit of work is open meanwhile. If the process ends between `work` and the commit, it is done again when the request

@@ -103,7 +103,8 @@ struct Entry<K, W> {
     mode: Mode,
     /// Never empty while the bucket is not locked.
     holders: SmallVec<[Holder<W>; 1]>,
-    /// Made once somebody waits.
+    /// Made once somebody waits; in a box, as most keys have none and it would be half of their entry.
+    #[allow(clippy::box_collection)]
     queue: Option<Box<VecDeque<Waiter<W>>>>,
 }
 

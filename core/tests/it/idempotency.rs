@@ -45,7 +45,8 @@ async fn pay(bus: &Bus, request: &str, cents: u32) -> Result<Ran<i64>, Error> {
         PAID.add(tx, &0, 1)?;
         PAID.get(tx, &0)
     };
-    PAY.request(&request.to_owned(), &cents)?.transaction(bus, work).await
+    // An id whose retention ends may be removed at the same moment.
+    PAY.request(&request.to_owned(), &cents)?.transaction_retrying(bus, 10, work).await
 }
 
 fn paid(bus: &Bus) -> i64 {

@@ -242,7 +242,7 @@ pub(crate) fn later(time: u64, body: impl Into<Vec<u8>>) -> Envelope {
 /// An id that is remembered until a time.
 pub(crate) fn remembered(scope: &str, id: &[u8], until: u64) -> Remembered {
     let (scope, id, event) = (scope.to_owned(), id.to_vec(), Some(Uuid::from_u128(7)));
-    Remembered { scope, id, event, note: vec![5; 30_000], until: Timestamp(until) }
+    Remembered { scope, id, event, note: Vec::new(), until: Timestamp(until) }
 }
 
 /// Schedules `events` in a unit of their own.
