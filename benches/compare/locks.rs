@@ -10,7 +10,7 @@ use aftercommit_benches::lock::{
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
-use lockable::{AsyncLimit, LockPool, Lockable, SyncLimit};
+use lockable::{LockPool, Lockable};
 
 /// A map of mutexes, which stay.
 #[derive(Default)]
@@ -44,7 +44,7 @@ impl ThreadLock for Pool {
     type Held<'a> = <LockPool<u64> as Lockable<u64, ()>>::Guard<'a>;
 
     fn lock(&self, key: u64) -> Self::Held<'_> {
-        self.0.blocking_lock(key, SyncLimit::no_limit()).expect("no limit")
+        self.0.blocking_lock(key)
     }
 }
 
@@ -52,14 +52,14 @@ impl TaskLock for Pool {
     type Held<'a> = <LockPool<u64> as Lockable<u64, ()>>::Guard<'a>;
 
     fn lock(&self, key: u64) -> impl Future<Output = Self::Held<'_>> + Send {
-        async move { self.0.async_lock(key, AsyncLimit::no_limit()).await.expect("no limit") }
+        self.0.async_lock(key)
     }
 }
 
 struct Keyed(keyed_lock::sync::KeyedLock<u64>);
 
 impl ThreadLock for Keyed {
-    type Held<'a> = keyed_lock::sync::KeyedLockGuard<'a, u64>;
+    type Held<'a> = keyed_lock::sync::Guard<'a, u64>;
 
     fn lock(&self, key: u64) -> Self::Held<'_> {
         self.0.lock(key)
@@ -69,7 +69,7 @@ impl ThreadLock for Keyed {
 struct KeyedAsync(keyed_lock::r#async::KeyedLock<u64>);
 
 impl TaskLock for KeyedAsync {
-    type Held<'a> = keyed_lock::r#async::KeyedLockGuard<'a, u64>;
+    type Held<'a> = keyed_lock::r#async::Guard<'a, u64>;
 
     fn lock(&self, key: u64) -> impl Future<Output = Self::Held<'_>> + Send {
         self.0.lock(key)

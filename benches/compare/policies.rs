@@ -115,7 +115,7 @@ fn policies(criterion: &mut Criterion) {
         .failure_rate_threshold(0.5)
         .sliding_window_size(100)
         .build();
-    service(&mut group, "tower-resilience, with its runtime", &runtime, layer.layer(inner()));
+    service(&mut group, "tower-resilience, with its runtime", &runtime, layer.expect("a configuration").layer(inner()));
     group.finish();
 
     let mut group = criterion.benchmark_group("rate limiter");
@@ -146,7 +146,7 @@ fn policies(criterion: &mut Criterion) {
         work().await.map_err(|_| ())
     });
     let layer = tower_resilience_bulkhead::BulkheadLayer::builder().max_concurrent_calls(10).build();
-    service(&mut group, "tower-resilience, with its runtime", &runtime, layer.layer(inner()));
+    service(&mut group, "tower-resilience, with its runtime", &runtime, layer.expect("a configuration").layer(inner()));
     group.finish();
 
     let mut group = criterion.benchmark_group("time limiter");
