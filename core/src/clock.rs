@@ -9,7 +9,7 @@ mod ticks;
 
 pub use backoff::{Backoff, exponential, fixed, linear};
 
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -103,8 +103,9 @@ impl Clock for SystemClock {
 }
 
 /// Blocks the calling thread for `span` of `clock`'s time.
+#[cfg(feature = "resilience")]
 pub(crate) fn pause(clock: &dyn Clock, span: Duration) {
-    clock.block(span, pin!(std::future::pending()));
+    clock.block(span, std::pin::pin!(std::future::pending()));
 }
 
 /// Measures how long something took, in real time, also where the clock is one that a test moves: for figures, never for decisions.

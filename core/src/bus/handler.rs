@@ -172,7 +172,7 @@ impl DurableHandler {
                     true,
                 )
                 .await;
-            match self.verdict(&context.core, ended.map(drop)) {
+            match self.verdict(&context.core, settlements.len(), ended.map(drop)) {
                 Some(verdict) => return verdict,
                 None => tokio::task::yield_now().await,
             }
@@ -203,6 +203,7 @@ impl DurableHandler {
         if self.gathers && reply.is_none() {
             return Verdict::Handled;
         }
+        let count = settlements.len();
         let ended = context
             .core
             .unit_failing(
@@ -218,7 +219,7 @@ impl DurableHandler {
             )
             .await;
         // A conflict can only come from a listener of a reply; the event is called again, which at least once allows.
-        self.verdict(&context.core, ended.map(drop))
+        self.verdict(&context.core, count, ended.map(drop))
             .unwrap_or_else(|| Verdict::Failed("the unit of work of its reply conflicts with another".into()))
     }
 
@@ -312,7 +313,17 @@ impl DurableHandler {
             due.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none()).map(|(due, _)| due).collect();
         let mut came_to = self.batch(core, &asked).await.into_iter();
         verdicts.iter_mut().filter(|verdict| verdict.is_none()).for_each(|verdict| *verdict = came_to.next());
-        verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::NotCalled)).collect()
+        let mut all_done = true;
+        let in_turn = verdicts.into_iter().map(|verdict| match verdict {
+            // Behind one that is not done nothing is closed: it is asked again at its turn.
+            Some(Verdict::Declined) if !all_done => Verdict::NotCalled,
+            verdict => {
+                let verdict = verdict.unwrap_or(Verdict::NotCalled);
+                all_done &= verdict.is_done();
+                verdict
+            }
+        });
+        in_turn.collect()
     }
 
     /// Whether the condition of a listener that came after the event was published says no.
@@ -390,8 +401,8 @@ impl DurableHandler {
         }
     }
 
-    /// What a unit of work of a delivery came to; `None` if it is to be run again at once.
-    fn verdict(&self, core: &Core, ended: Result<(), Failed<Work>>) -> Option<Verdict> {
+    /// What a unit of work that settles so many deliveries came to; `None` if it is to be run again at once.
+    fn verdict(&self, core: &Core, count: usize, ended: Result<(), Failed<Work>>) -> Option<Verdict> {
         let error = match ended {
             Ok(()) => return Some(Verdict::Settled),
             Err(Failed::Work(Work::Listener(cause))) => return Some(self.failed(core, cause)),
@@ -400,6 +411,8 @@ impl DurableHandler {
         };
         match error {
             Error::Unit(UnitError::Conflict { .. }) => None,
+            // One of several was erased meanwhile: it drops out, and the others are called again.
+            Error::Unit(UnitError::AlreadySettled { .. }) if count > 1 => Some(Verdict::NotCalled),
             Error::Unit(UnitError::AlreadySettled { .. }) => Some(Verdict::Settled),
             Error::Unit(UnitError::InDoubt { cause }) => Some(Verdict::Broken(cause)),
             // The storage's fault, not that of the event.

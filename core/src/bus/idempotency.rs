@@ -4,6 +4,7 @@
 //! whoever comes with the same id until the retention is over. While the first one runs, the others wait for its lock.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -105,8 +106,11 @@ impl Idempotency {
     /// [`IdempotencyError::Encode`] if the body cannot be written as JSON.
     pub fn request<K: Key, B: Serialize + ?Sized>(self, id: &K, body: &B) -> Result<IdempotentRequest, Error> {
         let mut request = IdempotentRequest { guard: self, id: encode_key(id), body: 0 };
-        // By way of a value, in which the keys of maps are sorted.
-        let written = serde_json::to_value(body).and_then(|value| serde_json::to_vec(&value));
+        // By way of a value, whose keys are sorted whatever features of `serde_json` other crates switch on.
+        let written = serde_json::to_value(body).and_then(|mut value| {
+            value.sort_all_objects();
+            serde_json::to_vec(&value)
+        });
         request.body = digest(&written.map_err(|cause| request.cannot_encode("body", cause))?);
         Ok(request)
     }
@@ -130,8 +134,9 @@ impl IdempotentRequest {
         T: Serialize + DeserializeOwned,
         E: From<Error>,
     {
-        let _alone = self.alone(bus).await?;
+        let alone = self.alone(bus).await?;
         let unit = bus.transaction(async |tx| {
+            tx.hold(Box::new(alone.clone()));
             if let Some(before) = self.look(tx).await? {
                 return self.answer(before).map(Ran::Before).map_err(E::from);
             }
@@ -157,8 +162,9 @@ impl IdempotentRequest {
         T: Serialize + DeserializeOwned,
         E: From<Error>,
     {
-        let _alone = self.alone(bus).await?;
+        let alone = self.alone(bus).await?;
         let run = async |tx: &mut Tx| {
+            tx.hold(Box::new(alone.clone()));
             if let Some(before) = self.look(tx).await? {
                 return self.answer(before).map(Ran::Before).map_err(E::from);
             }
@@ -185,12 +191,12 @@ impl IdempotentRequest {
         T: Serialize + DeserializeOwned,
         E: From<Error>,
     {
-        let _alone = self.alone(bus).await?;
+        let alone = self.alone(bus).await?;
         if let Some(before) = self.looked_up(bus).await? {
             return Ok(Ran::Before(self.answer(before)?));
         }
         let value = work().await?;
-        self.store(bus, &Stored::Answer(self.encode(&value)?)).await?;
+        self.store(bus, alone, &Stored::Answer(self.encode(&value)?)).await?;
         Ok(Ran::Now(value))
     }
 
@@ -209,7 +215,7 @@ impl IdempotentRequest {
         T: Serialize + DeserializeOwned,
         E: From<Error> + Serialize + DeserializeOwned,
     {
-        let _alone = self.alone(bus).await?;
+        let alone = self.alone(bus).await?;
         match self.looked_up(bus).await? {
             Some(Stored::Error(stored)) => return Err(self.decode::<E>(&stored)?),
             Some(before) => return Ok(Ran::Before(self.answer(before)?)),
@@ -217,12 +223,12 @@ impl IdempotentRequest {
         }
         match work().await {
             Ok(value) => {
-                self.store(bus, &Stored::Answer(self.encode(&value)?)).await?;
+                self.store(bus, alone, &Stored::Answer(self.encode(&value)?)).await?;
                 Ok(Ran::Now(value))
             }
             Err(error) => {
                 if keep(&error) {
-                    self.store(bus, &Stored::Error(self.encode(&error)?)).await?;
+                    self.store(bus, alone, &Stored::Error(self.encode(&error)?)).await?;
                 }
                 Err(error)
             }
@@ -251,11 +257,11 @@ impl IdempotentRequest {
         self.remember(tx, &stored).await
     }
 
-    /// Waits until nobody else runs this request.
-    async fn alone(&self, bus: &Bus) -> Result<impl Sized, Error> {
+    /// Waits until nobody else runs this request. The unit that stores its answer holds it too: it may outlive its caller.
+    async fn alone(&self, bus: &Bus) -> Result<Arc<impl Send + Sync + use<>>, Error> {
         bus.check_open()?;
         let alone = Alone { guard: self.guard.name.to_owned(), id: self.id.clone() };
-        Ok(bus.locks().request_owned(AnyKey::of(&alone)).within(bus.core.lock_wait).wait().await?)
+        Ok(Arc::new(bus.locks().request_owned(AnyKey::of(&alone)).within(bus.core.lock_wait).wait().await?))
     }
 
     /// As [`look`](Self::look), in a unit of its own; again if it conflicts with the end of the retention.
@@ -268,9 +274,13 @@ impl IdempotentRequest {
         }
     }
 
-    async fn store(&self, bus: &Bus, stored: &Stored) -> Result<(), Error> {
+    async fn store(&self, bus: &Bus, alone: Arc<impl Send + Sync + 'static>, stored: &Stored) -> Result<(), Error> {
         loop {
-            let unit = bus.core.unit_failing(bus.origin, async |tx: &mut Tx| self.remember(tx, stored).await, false);
+            let keep = async |tx: &mut Tx| {
+                tx.hold(Box::new(alone.clone()));
+                self.remember(tx, stored).await
+            };
+            let unit = bus.core.unit_failing(bus.origin, keep, false);
             match unit.await.map_err(Failed::into_error) {
                 Err(error) if error.is_conflict() => {}
                 stored => return stored.map(drop),

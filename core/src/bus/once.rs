@@ -208,14 +208,19 @@ impl Inbox {
         bus.check_open()?;
         let core = &bus.core;
         let message = Message { inbox: self.name.to_owned(), id: encode_key(id) };
-        let held = core.locks.request(AnyKey::of(&message)).within(core.lock_wait).wait().await;
-        let _held = held.map_err(Error::from)?;
+        let held = core.locks.request_owned(AnyKey::of(&message)).within(core.lock_wait).wait().await;
+        let held = Arc::new(held.map_err(Error::from)?);
         if self.looked_up(core, bus.origin, &message.id).await? {
             return Ok(Handled::Before);
         }
         let value = work().await?;
         loop {
-            match core.unit(bus.origin, async |tx| self.accept(tx, id).await).await {
+            let accept = async |tx: &mut Tx| {
+                // The commit may outlive who called this.
+                tx.hold(Box::new(held.clone()));
+                self.accept(tx, id).await
+            };
+            match core.unit(bus.origin, accept).await {
                 Ok(_) => return Ok(Handled::Now(value)),
                 Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.into()),

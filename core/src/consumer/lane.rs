@@ -238,9 +238,11 @@ impl Lanes {
     pub(super) fn wake(&mut self, now: Timestamp) {
         while let Some((due, ..)) = self.waiting.first()
             && *due <= now
-            && let Some((_, _, key)) = self.waiting.pop_first()
+            && let Some((due, _, key)) = self.waiting.pop_first()
         {
-            self.make_ready(&key);
+            if self.lanes.get(&key).is_some_and(|lane| lane.state == State::Waiting(due)) {
+                self.make_ready(&key);
+            }
         }
     }
 
@@ -326,17 +328,31 @@ impl Lanes {
         self.came_back(key);
     }
 
-    /// The first of the lane that is being called failed and waits until `due`.
-    pub(super) fn wait(&mut self, key: &LaneKey, tried: Tried, alone: bool, due: Timestamp) {
+    /// One that is being called failed. If it is the first of its lane, the lane waits until `due`.
+    pub(super) fn wait(&mut self, key: &LaneKey, position: Position, tried: Tried, alone: bool, due: Timestamp) {
         if let Some(lane) = self.lanes.get_mut(key)
-            && let Some(head) = lane.pending.front_mut()
+            && let Some((index, one)) = lane.pending.iter_mut().enumerate().find(|(_, one)| one.position == position)
         {
-            head.tried = tried;
-            head.alone = alone;
-            lane.state = State::Waiting(due);
-            self.waiting.insert((due, head.position, key.clone()));
+            one.tried = tried;
+            one.alone = alone;
+            if index == 0 {
+                lane.state = State::Waiting(due);
+                self.waiting.insert((due, position, key.clone()));
+            }
             self.came_back(key);
         }
+    }
+
+    /// One that is being called is out of the worker's hands: it leaves its lane, wherever it stands there.
+    pub(super) fn let_go(&mut self, key: &LaneKey, position: Position) {
+        if self.straight_called > 0 {
+            return self.done(key);
+        }
+        let Some(lane) = self.lanes.get_mut(key) else { return };
+        let Some(index) = lane.pending.iter().position(|one| one.position == position) else { return };
+        lane.pending.remove(index);
+        self.pending -= 1;
+        self.came_back(key);
     }
 
     /// Gives one that is being called back, as if it had never been.
@@ -434,7 +450,7 @@ mod tests {
         lanes.put_back(run.into_iter().skip(2));
         lanes.done(&key("a"));
         lanes.done(&key("b"));
-        lanes.wait(&key("a"), failed(1), false, Timestamp(9));
+        lanes.wait(&key("a"), Position(3), failed(1), false, Timestamp(9));
         lanes.give_back(&key("a"));
         assert_eq!((lanes.called(), lanes.len()), (0, 4));
         lanes.push_straight(key("c"), pending(7));
@@ -464,7 +480,7 @@ mod tests {
         let mut lanes = lanes(&[(1, "a"), (2, "a"), (3, "b")]);
         let (a, first) = lanes.take(1).remove(0);
         assert_eq!(first.position, Position(1));
-        lanes.wait(&a, failed(1), false, Timestamp(10));
+        lanes.wait(&a, first.position, failed(1), false, Timestamp(10));
         let (b, third) = lanes.take(1).remove(0);
         assert_eq!(third.position, Position(3));
         lanes.done(&b);
@@ -487,7 +503,7 @@ mod tests {
         assert!(lanes.take(4).is_empty(), "nothing of a lane that is being called");
         // The second of `a` fails.
         lanes.done(&key("a"));
-        lanes.wait(&key("a"), failed(1), false, Timestamp(9));
+        lanes.wait(&key("a"), Position(2), failed(1), false, Timestamp(9));
         lanes.give_back(&key("b"));
         lanes.give_back(&key("b"));
         assert_eq!((lanes.len(), lanes.called()), (4, 0));
@@ -497,10 +513,27 @@ mod tests {
     }
 
     #[test]
+    fn several_of_a_lane_that_fail_together_wait_as_one_and_each_keeps_what_was_tried() {
+        let mut lanes = lanes(&[(1, "a"), (2, "a"), (3, "a")]);
+        assert_eq!(positions(&lanes.take(2)), [1, 2]);
+        lanes.wait(&key("a"), Position(1), failed(2), true, Timestamp(9));
+        lanes.wait(&key("a"), Position(2), failed(1), true, Timestamp(5));
+        assert_eq!((lanes.called(), lanes.len(), lanes.next_due()), (0, 3, Some(Timestamp(9))));
+        lanes.wake(Timestamp(9));
+        for (position, attempts) in [(1, 2), (2, 1), (3, 0)] {
+            let taken = lanes.take(2);
+            assert_eq!(positions(&taken), [position]);
+            assert_eq!(taken[0].1.tried.attempts, attempts);
+            lanes.done(&key("a"));
+        }
+        assert_eq!((lanes.called(), lanes.len()), (0, 0));
+    }
+
+    #[test]
     fn what_is_singled_out_is_taken_by_itself() {
         let mut lanes = lanes(&[(1, "a"), (2, "b"), (3, "c")]);
         let (a, _) = lanes.take(1).remove(0);
-        lanes.wait(&a, failed(1), true, Timestamp(1));
+        lanes.wait(&a, Position(1), failed(1), true, Timestamp(1));
         lanes.wake(Timestamp(1));
         assert_eq!(positions(&lanes.take(9)), [2, 3]);
         assert_eq!(positions(&lanes.take(9)), [1]);

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::future::poll_fn;
 use std::hash::Hash;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -251,6 +251,8 @@ impl<'a, K: Eq + Hash + Debug> Queued<'a, K> {
 
     /// The key, if it was handed over; else the place is given up.
     fn end(mut self, in_time: bool, wait: Option<Duration>) -> Result<(), LockError> {
+        // First: whoever is late must not close a circle for somebody else any more.
+        self.end_wait();
         let held_by = || self.lock.table.look(self.place).map(|seen| (seen.key, seen.holders));
         let seen = if in_time { None } else { held_by() };
         if in_time || self.lock.table.leave(self.place) == Left::Held {
@@ -264,13 +266,18 @@ impl<'a, K: Eq + Hash + Debug> Queued<'a, K> {
         Err(LockError::Timeout { key, waited: wait.unwrap_or_default(), held_by })
     }
 
-    fn close(&mut self, obtained: bool) {
-        self.ended = true;
+    fn end_wait(&self) {
         if let Some(owner) = &self.owner {
             self.lock.waiting.end(owner);
         }
+    }
+
+    fn close(&mut self, obtained: bool) {
+        self.ended = true;
         if let (Some(begun), Some(watcher)) = (self.begun, &self.lock.watcher) {
-            watcher(&Waited { took: begun.elapsed(), obtained });
+            let waited = Waited { took: begun.elapsed(), obtained };
+            // A watcher that panics must not keep the key.
+            let _ = catch_unwind(AssertUnwindSafe(|| watcher(&waited)));
         }
     }
 }
@@ -280,6 +287,7 @@ impl<K: Eq + Hash + Debug> Drop for Queued<'_, K> {
         if self.ended {
             return;
         }
+        self.end_wait();
         if self.lock.table.leave(self.place) == Left::Held {
             self.lock.table.release(self.place);
         }

@@ -213,6 +213,11 @@ impl CircuitBreaker {
         self.tell(self.0.machine.transition(to, wait, self.0.clock.ticks()));
     }
 
+    /// Opens it if it is closed; whoever asks tells the change.
+    pub(crate) fn open_if_closed(&self) -> Option<Change> {
+        self.0.machine.open_if_closed(self.0.clock.ticks())
+    }
+
     #[inline]
     pub(crate) fn admit(&self) -> Result<Admission, PolicyError> {
         let permit = match self.0.machine.lets_all() {
@@ -274,7 +279,7 @@ impl CircuitBreaker {
     }
 
     #[cold]
-    fn tell(&self, change: Option<Change>) {
+    pub(crate) fn tell(&self, change: Option<Change>) {
         match change {
             Some(Change::Moved { from, to }) if from != to => self.happened(Happened::Moved { from, to }),
             Some(Change::Exceeded { rate, percent }) => self.happened(Happened::Exceeded { rate, percent }),

@@ -355,7 +355,10 @@ impl Pipeline {
     /// Whether a call may have to wait, as things are configured now.
     pub(crate) fn may_wait(&self) -> bool {
         self.0.levels.iter().any(|level| match level {
-            Policy::Retry(retry) => !retry.settings().waits().is_zero() || retry.settings().wait_by.is_some(),
+            Policy::Retry(retry) => {
+                let settings = retry.settings();
+                !settings.waits().is_zero() || settings.wait_by.is_some() || settings.when_open
+            }
             Policy::RateLimiter(limiter) => !limiter.settings().timeout.is_zero(),
             Policy::Bulkhead(bulkhead) => !bulkhead.settings().max_wait.is_zero(),
             Policy::Fallback(_) | Policy::CircuitBreaker(_) | Policy::TimeLimiter(_) => false,
@@ -633,5 +636,21 @@ impl PipelineBuilder {
     fn declare(mut self, declared: Declared) -> Self {
         self.declared.push(declared);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::fixed;
+
+    #[test]
+    fn who_retries_when_a_breaker_is_open_may_wait_for_it() -> Result<(), InvalidPolicy> {
+        let at_once = || RetrySettings::new().backoff(fixed(Duration::ZERO));
+        assert!(!Pipeline::named("gateway").retry(at_once()).build()?.may_wait());
+        assert!(Pipeline::named("gateway").retry(at_once().when_open()).build()?.may_wait());
+        Ok(())
     }
 }

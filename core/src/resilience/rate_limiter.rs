@@ -105,6 +105,8 @@ struct Inner {
 #[derive(Debug)]
 struct Cycle {
     began: AtomicU64,
+    /// The number of the one that began then.
+    first: AtomicU32,
     permits: AtomicU32,
     per: AtomicU64,
     timeout: AtomicU64,
@@ -131,15 +133,22 @@ fn unpack(state: u64) -> (u32, i32) {
     ((state >> 32) as u32, (state as u32).cast_signed())
 }
 
+/// A time that was read earlier on another thread is fewer cycles back than this.
+/// What is farther away has passed, as the numbers go round.
+const EARLIER: u32 = 1 << 16;
+
+/// Whether `cycle` is of a time that was read before that of `then`.
+fn is_earlier(cycle: u32, then: u32) -> bool {
+    (1..EARLIER).contains(&then.wrapping_sub(cycle))
+}
+
 /// What is left in `cycle` of a state that may be of an earlier one.
 fn refreshed(state: u64, cycle: u32, permits: i32) -> i32 {
     let (then, left) = unpack(state);
-    let passed = cycle.wrapping_sub(then);
-    // A time that was read earlier on another thread.
-    if passed == 0 || passed > u32::MAX / 2 {
+    if cycle == then || is_earlier(cycle, then) {
         return left;
     }
-    let gained = i64::from(passed) * i64::from(permits);
+    let gained = i64::from(cycle.wrapping_sub(then)) * i64::from(permits);
     i32::try_from((i64::from(left) + gained).min(i64::from(permits))).unwrap_or(permits)
 }
 
@@ -156,6 +165,7 @@ impl Cycle {
     fn new(settings: &RateSettings, now: u64) -> Self {
         let made = Self {
             began: AtomicU64::new(now),
+            first: AtomicU32::new(0),
             permits: AtomicU32::new(0),
             per: AtomicU64::new(1),
             timeout: AtomicU64::new(0),
@@ -188,7 +198,8 @@ impl Cycle {
         let per = self.per.load(Ordering::Relaxed);
         let since = now.saturating_sub(self.began.load(Ordering::Relaxed));
         let permits = self.permits.load(Ordering::Relaxed).cast_signed();
-        Moment { cycle: (since / per) as u32, rest: per - since % per, per, permits }
+        let cycle = self.first.load(Ordering::Relaxed).wrapping_add((since / per) as u32);
+        Moment { cycle, rest: per - since % per, per, permits }
     }
 }
 
@@ -217,10 +228,26 @@ impl Moment {
             return None;
         }
         let after = i32::try_from(i64::from(left) - i64::from(wanted)).ok()?;
-        // Never back to an earlier cycle.
-        let (then, _) = unpack(state);
-        let cycle = if self.cycle.wrapping_sub(then) > u32::MAX / 2 { then } else { self.cycle };
-        Some((pack(cycle, after), wait))
+        Some((self.state(state, after), wait))
+    }
+
+    /// The state as it is now, with nothing taken.
+    fn seen(&self, state: u64) -> u64 {
+        self.state(state, refreshed(state, self.cycle, self.permits))
+    }
+
+    /// The state after permits that were reserved are given back.
+    fn give_back(&self, state: u64, permits: u32) -> u64 {
+        let left = refreshed(state, self.cycle, self.permits).saturating_add(permits.cast_signed());
+        self.state(state, left.min(self.permits))
+    }
+
+    /// The state that follows `before`, with `left` permits.
+    /// It never goes back to an earlier cycle, which would fill a cycle twice.
+    #[inline]
+    fn state(&self, before: u64, left: i32) -> u64 {
+        let (then, _) = unpack(before);
+        pack(if is_earlier(self.cycle, then) { then } else { self.cycle }, left)
     }
 }
 
@@ -304,8 +331,9 @@ impl RateLimiter {
 
     /// Permits that are left in the present cycle; below zero if some of later ones are reserved.
     pub fn available(&self) -> i32 {
+        let state = self.0.state.load(Ordering::Acquire);
         let moment = self.0.cycle.moment(&*self.0.clock);
-        refreshed(self.0.state.load(Ordering::Acquire), moment.cycle, moment.permits)
+        refreshed(state, moment.cycle, moment.permits)
     }
 
     /// How many wait for a permit they reserved.
@@ -341,15 +369,18 @@ impl RateLimiter {
         let settings = checked(&self.0.name, settings)?;
         let _one_at_a_time = self.0.changing.lock();
         let present = self.settings();
+        let moment = self.0.cycle.moment(&*self.0.clock);
         if settings.per != present.per {
-            let left = self.available().min(settings.permits.cast_signed());
+            let (cycle, left) = unpack(moment.seen(self.0.state.load(Ordering::Acquire)));
+            // A number that no state had: who read the old cycles finds another state and reads the new ones.
+            let first = cycle.wrapping_add(EARLIER * 2);
+            self.0.cycle.first.store(first, Ordering::Relaxed);
             self.0.cycle.began.store(self.0.clock.ticks(), Ordering::Relaxed);
             self.0.cycle.set(&settings);
-            self.0.state.store(pack(0, left), Ordering::Release);
+            self.0.state.store(pack(first, left.min(settings.permits.cast_signed())), Ordering::Release);
         } else {
             // What is left of this cycle was given by the old number.
-            let moment = self.0.cycle.moment(&*self.0.clock);
-            let in_cycle = |state| Some(pack(moment.cycle, refreshed(state, moment.cycle, moment.permits)));
+            let in_cycle = |state| Some(moment.seen(state));
             let _ = self.0.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, in_cycle);
             self.0.cycle.set(&settings);
         }
@@ -393,9 +424,10 @@ impl RateLimiter {
 
     #[inline]
     fn reserve_within(&self, permits: u32, timeout: u64) -> Reserved {
-        let moment = self.0.cycle.moment(&*self.0.clock);
         let mut state = self.0.state.load(Ordering::Acquire);
         loop {
+            // Read after the state, and anew with another one: it may be that of other settings.
+            let moment = self.0.cycle.moment(&*self.0.clock);
             let Some((after, wait)) = moment.take(state, permits, timeout) else { return Reserved::Refused };
             match self.0.state.compare_exchange_weak(state, after, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) if wait == 0 => return Reserved::Now,
@@ -448,11 +480,49 @@ impl Drop for Waiting<'_> {
         let inner = &self.limiter.0;
         inner.waiting.fetch_sub(1, Ordering::Relaxed);
         if self.permits > 0 {
-            let moment = inner.cycle.moment(&*inner.clock);
             let _ = inner.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-                let left = refreshed(state, moment.cycle, moment.permits);
-                Some(pack(moment.cycle, left.saturating_add(self.permits.cast_signed()).min(moment.permits)))
+                Some(inner.cycle.moment(&*inner.clock).give_back(state, self.permits))
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(cycle: u32) -> Moment {
+        Moment { cycle, rest: 1, per: 1, permits: 1 }
+    }
+
+    #[test]
+    fn what_is_given_back_at_an_earlier_time_never_turns_the_cycle_back() {
+        let state = moment(4).give_back(pack(5, -1), 1);
+        assert_eq!(unpack(state), (5, 0));
+        assert_eq!(unpack(moment(4).seen(state)), (5, 0));
+        assert_eq!(refreshed(state, 5, 1), 0, "this cycle had its permit");
+        assert_eq!(unpack(moment(6).give_back(pack(5, -1), 1)), (6, 1));
+    }
+
+    #[test]
+    fn only_what_is_a_little_earlier_is_earlier() {
+        assert_eq!(refreshed(pack(u32::MAX, 0), 0, 1), 1, "the numbers go round");
+        assert_eq!(refreshed(pack(0, 0), u32::MAX, 1), 0);
+        assert_eq!(refreshed(pack(EARLIER, 0), 0, 1), 1, "too far away");
+        assert_eq!(refreshed(pack(0, 0), u32::MAX / 2 + 2, 1), 1, "idle for very long");
+    }
+
+    #[test]
+    fn a_cycle_from_before_another_length_is_in_no_way_of_those_after_it() -> Result<(), InvalidPolicy> {
+        let limiter = RateLimiter::new("gateway", RateSettings::new(1, Duration::from_millis(1)))?;
+        limiter.0.cycle.began.store(0, Ordering::Relaxed);
+        let old = limiter.0.cycle.moment(&SystemClock);
+        let before = limiter.0.state.load(Ordering::Acquire);
+        limiter.change(RateSettings::new(1, Duration::from_secs(3_600)))?;
+        let state = limiter.0.state.load(Ordering::Acquire);
+        assert_ne!(before, state, "who read the one finds the other");
+        let new = limiter.0.cycle.moment(&SystemClock);
+        assert_eq!(refreshed(pack(old.cycle, 0), new.cycle, new.permits), 1);
+        Ok(())
     }
 }

@@ -191,7 +191,7 @@ impl Retry {
             return Next::Keep;
         }
         let wait = self.wait(&settings, attempts, &came);
-        let in_time = |wait: Duration| settings.within.is_none_or(|within| passed() + wait <= within);
+        let in_time = |wait: Duration| settings.within.is_none_or(|within| passed().saturating_add(wait) <= within);
         let may = attempts < settings.attempts && in_time(wait);
         if may && (settings.budget.is_none() || self.0.budget.withdraw()) {
             self.0.retries.fetch_add(1, Ordering::Relaxed);

@@ -191,13 +191,15 @@ impl SharedBreaker {
         let is_news = |opened: Timestamp| seen.closed_at.is_none_or(|closed| opened > closed);
         let open = alive.iter().filter(|post| post.opened_at.is_some_and(is_news)).count();
         let enough = open >= self.settings.at_least && open as f64 > alive.len() as f64 * self.settings.share;
-        if !enough || self.breaker.state() != State::Closed {
+        if !enough {
             return Ok(false);
         }
+        // One step: what it came to by itself or was told meanwhile stays.
+        let Some(moved) = self.breaker.open_if_closed() else { return Ok(false) };
         seen.outvoted = true;
         drop(seen);
         self.breaker.happened(Happened::Outvoted { open, of: alive.len() });
-        self.breaker.open();
+        self.breaker.tell(Some(moved));
         self.seen.lock().outvoted = false;
         Ok(true)
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Context, Core, DurableHandler, What, Work};
 use crate::consumer::{Due, Run, Verdict};
-use crate::error::Error;
+use crate::error::{BoxError, Error, UnitError};
+use crate::listener::chain;
 use crate::transaction::{Failed, Tx};
 
 impl Due {
@@ -56,6 +57,8 @@ impl DurableHandler {
                         match self.in_savepoint(core, tx, next).await {
                             None => break,
                             Some(Ok(())) => done += 1,
+                            // A limit that it met together with those before it is not its own.
+                            Some(Err(Work::Listener(cause))) if done > 0 && is_too_much(&cause) => break,
                             Some(Err(Work::Listener(cause))) => {
                                 // What it saw must still stand for its error to be believed.
                                 tx.validate().await.map_err(Work::Bus)?;
@@ -78,7 +81,7 @@ impl DurableHandler {
             Ok(_) => None,
             Err(Failed::Work(Work::Nothing)) if failed.is_some() => None,
             Err(Failed::Work(Work::Nothing)) => Some(None),
-            Err(error) => Some(self.verdict(core, Err(error))),
+            Err(error) => Some(self.verdict(core, done, Err(error))),
         };
         match refused {
             None => {
@@ -105,6 +108,12 @@ impl DurableHandler {
         });
         Some(called.await)
     }
+}
+
+/// Whether the unit of work held or wrote more than may be.
+fn is_too_much(cause: &BoxError) -> bool {
+    let mut errors = chain(&**cause).filter_map(|one| one.downcast_ref::<Error>());
+    errors.any(|error| matches!(error, Error::Unit(UnitError::TooLarge { .. } | UnitError::TooManyWrites { .. })))
 }
 
 impl From<Error> for Work {

@@ -205,7 +205,10 @@ impl Worker {
         let call = self.ground.activity.track(self.job.listener.clone(), call);
         let verdicts = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
         drop(alone);
-        self.record(vec![CursorChange::Cleared { position }], Durability::Buffered).await?;
+        // Without a commit that soon follows, a crash of something else would count for it too.
+        let no_commit_follows = self.job.durable.ack.gathers() || ground.durability < Durability::Flush;
+        let durability = if no_commit_follows { Durability::Flush } else { Durability::Buffered };
+        self.record(vec![CursorChange::Cleared { position }], durability).await?;
         self.take_in(vec![called], verdicts).await
     }
 
@@ -287,7 +290,7 @@ impl Worker {
         pending: &Pending,
         envelope: Option<&Envelope>,
     ) -> Result<(), StoreError> {
-        self.lanes.done(key);
+        self.lanes.let_go(key, pending.position);
         if pending.parked {
             self.dead.remove(pending.position);
             return self.replay_on(key, pending.position).await;

@@ -124,7 +124,7 @@ impl Worker {
             };
             self.record(vec![CursorChange::Redeliver(redelivery)], self.ground.durability).await?;
         }
-        self.lanes.wait(&key, tried, pending.alone, due);
+        self.lanes.wait(&key, position, tried, pending.alone, due);
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Worker {
     ) -> Result<(), StoreError> {
         if together {
             // It may be another of the batch that fails: called by itself it shows.
-            self.lanes.wait(&called.key, tried, true, self.ground.clock.now());
+            self.lanes.wait(&called.key, called.pending.position, tried, true, self.ground.clock.now());
             return Ok(());
         }
         if self.job.durable.has_fallback {

@@ -23,6 +23,11 @@ impl Worker {
         if called.pending.parked {
             return self.give_up_again(called, attempts, cause).await;
         }
+        if self.known.is_done(position.0) {
+            // Parked behind another of its batch, or erased.
+            self.lanes.let_go(&called.key, position);
+            return Ok(());
+        }
         let followers = self.job.durable.parking.followers;
         if followers == Followers::Stop {
             self.lanes.give_back(&called.key);
@@ -75,7 +80,7 @@ impl Worker {
     async fn park_followers(&mut self, key: &LaneKey, first: Position) -> Result<(), StoreError> {
         let mut changes = Vec::new();
         let mut pending = self.lanes.close(key);
-        pending.pop_front();
+        pending.retain(|one| one.position != first);
         for follower in pending {
             let Some(envelope) = self.load_event(&follower).await? else {
                 self.known.settle(follower.position.0..follower.position.0 + 1);

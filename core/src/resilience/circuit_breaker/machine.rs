@@ -203,8 +203,7 @@ impl Machine {
         if inner.state == State::Open && now >= self.until.load(Ordering::Acquire) {
             change = Some(self.enter(&mut inner, State::HalfOpen, None, now));
         }
-        let trial_time = inner.limits.trial_time;
-        if inner.state == State::HalfOpen && trial_time.is_some_and(|time| now.saturating_sub(inner.since) >= time) {
+        if inner.is_too_late(|| now) {
             change = Some(self.enter(&mut inner, State::Open, None, now));
         }
         match inner.state {
@@ -235,6 +234,10 @@ impl Machine {
         // Its stay is over: what it would tell is known.
         if self.gate.load(Ordering::Acquire) != permit.0 {
             return [None; 2];
+        }
+        // Trials that took too long say that it is no better, whatever they came to.
+        if inner.is_too_late(&now) {
+            return [Some(self.enter(&mut inner, State::Open, None, now())), None];
         }
         let totals = inner.window.record(outcome, &now);
         if inner.state == State::Closed && totals.failed | totals.slow == 0 {
@@ -282,6 +285,15 @@ impl Machine {
         }
         let moved = self.enter(&mut inner, to, wait, now);
         Some(moved)
+    }
+
+    /// Opens it if it is closed; in any other state it stays.
+    pub(crate) fn open_if_closed(&self, now: u64) -> Option<Change> {
+        let mut inner = self.inner.lock();
+        if inner.state != State::Closed {
+            return None;
+        }
+        Some(self.enter(&mut inner, State::Open, None, now))
     }
 
     /// Closes with nothing counted.
@@ -348,6 +360,12 @@ impl Inner {
             (_, Reach::Count(count)) => self.limits.minimum_calls.min(count),
             (_, Reach::Time(_)) => self.limits.minimum_calls,
         }
+    }
+
+    /// Whether it is half-open for longer than its trials may take.
+    fn is_too_late(&self, now: impl Fn() -> u64) -> bool {
+        let is_over = |time: u64| now().saturating_sub(self.since) >= time;
+        self.state == State::HalfOpen && self.limits.trial_time.is_some_and(is_over)
     }
 
     fn exceeded(&self, totals: Totals) -> Option<(Rate, f64)> {

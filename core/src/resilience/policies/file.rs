@@ -26,7 +26,8 @@ use crate::resilience::pipeline::{Pipeline, Policy, PolicySettings};
 /// ```
 ///
 /// The kinds are `retry`, `circuit-breaker`, `rate-limiter`, `time-limiter` and `bulkhead`; of several of one kind, each is
-/// named as in `"circuit-breaker:ledger"`. The settings are the fields of `RetrySettings` and its like; times are text, such as `"250ms"`.
+/// named as in `"circuit-breaker:ledger"`. What several pipelines share is set at one of them.
+/// The settings are the fields of `RetrySettings` and its like; times are text, such as `"250ms"`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PolicyFile(BTreeMap<String, BTreeMap<String, Value>>);
@@ -42,7 +43,7 @@ impl Policies {
     pub fn apply(&self, file: &PolicyFile) -> Result<Vec<(String, Defeat)>, InvalidPolicy> {
         let pipelines = self.pipelines();
         let mut wrong = Vec::new();
-        let mut said: Vec<(Policy, PolicySettings)> = Vec::new();
+        let mut said: Vec<(Policy, PolicySettings, String)> = Vec::new();
         for (name, policies) in &file.0 {
             let Some(pipeline) = pipelines.iter().find(|pipeline| pipeline.name() == name) else {
                 wrong.push(unknown_pipeline(name, &pipelines));
@@ -50,7 +51,13 @@ impl Policies {
             };
             for (key, settings) in policies {
                 match find(pipeline, key).and_then(|policy| Ok((policy.clone(), policy.overlay(settings)?))) {
-                    Ok(one) => said.push(one),
+                    Ok((policy, settings)) => {
+                        let place = format!("`{name}.{key}`");
+                        match said.iter().find(|(one, ..)| one.is(&policy)) {
+                            Some((.., first)) => wrong.push(said_twice(&policy, first, &place)),
+                            None => said.push((policy, settings, place)),
+                        }
+                    }
                     Err(error) => wrong.push(error.to_string()),
                 }
             }
@@ -60,10 +67,10 @@ impl Policies {
         }
         let before: Vec<_> = each(&pipelines).map(|policy| (policy.clone(), policy.present())).collect();
         let nothing = Value::Object(serde_json::Map::new());
-        for policy in each(&pipelines).filter(|policy| !said.iter().any(|(one, _)| one.is(policy))) {
+        for policy in each(&pipelines).filter(|policy| !said.iter().any(|(one, ..)| one.is(policy))) {
             policy.change(policy.overlay(&nothing)?)?;
         }
-        for (policy, settings) in said {
+        for (policy, settings, _) in said {
             policy.change(settings)?;
         }
         let mut warnings = Vec::new();
@@ -84,6 +91,11 @@ impl Policies {
 
 fn invalid(reason: String) -> InvalidPolicy {
     InvalidPolicy::new("the policy file", reason)
+}
+
+fn said_twice(policy: &Policy, first: &str, second: &str) -> String {
+    let (kind, name) = (policy.kind().name(), policy.name());
+    format!("{kind} `{name}` is one policy, but {first} and {second} both set it: set it in one place")
 }
 
 fn unknown_pipeline(name: &str, pipelines: &[Pipeline]) -> String {

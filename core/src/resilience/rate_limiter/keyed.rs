@@ -230,8 +230,7 @@ impl<K: Eq + Hash + Clone> Drop for Waiting<'_, K> {
         let moment = inner.cycle.moment(&*inner.clock);
         let mut shard = self.limiter.shard(hash).lock();
         if let Some((_, state)) = shard.states.find_mut(hash, |(known, _)| known == self.key) {
-            let left = refreshed(*state, moment.cycle, moment.permits);
-            *state = pack(moment.cycle, left.saturating_add(self.permits.cast_signed()).min(moment.permits));
+            *state = moment.give_back(*state, self.permits);
         }
     }
 }

@@ -18,7 +18,6 @@ impl Budget {
     pub(super) fn new(budget: Option<&RetryBudget>) -> Self {
         let made = Self { left: AtomicU64::new(0), share: AtomicU64::new(0), most: AtomicU64::new(0) };
         made.change(budget);
-        made.left.store(made.most.load(Ordering::Relaxed), Ordering::Relaxed);
         made
     }
 
@@ -26,8 +25,12 @@ impl Budget {
         let Some(budget) = budget else { return };
         let most = u64::from(budget.reserve) * ONE;
         self.share.store((budget.share * ONE as f64) as u64, Ordering::Relaxed);
-        self.most.store(most, Ordering::Relaxed);
-        self.left.fetch_min(most, Ordering::Relaxed);
+        // The first budget begins full, also if it comes later.
+        if self.most.swap(most, Ordering::Relaxed) == 0 {
+            self.left.store(most, Ordering::Relaxed);
+        } else {
+            self.left.fetch_min(most, Ordering::Relaxed);
+        }
     }
 
     /// A call succeeded.

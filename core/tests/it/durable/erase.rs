@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aftercommit::error::{BoxError, StoreError};
-use aftercommit::listener::{self, Redeliver, Registration};
+use aftercommit::listener::{self, Batch, Redeliver, Registration};
 use aftercommit::prelude::*;
 use aftercommit::store::{Erasure, Position, Store};
 use aftercommit::testing::MovedClock;
@@ -12,7 +13,7 @@ use aftercommit::transaction::CallFuture;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{APPLIED, Failed, Placed, applied, place, stop};
+use super::{APPLIED, Failed, Placed, applied, place, place_all, stop};
 use crate::heard::{Heard, within};
 use crate::stores::Home;
 
@@ -41,7 +42,7 @@ on_embedded_stores! {
         let id = id_at(&store, first).await;
         assert_eq!(bus.erase(id).await.expect("erases"), Erasure::Done { parked: 0 });
         assert!(store.redeliveries("erase.fails").await.expect("reads").is_empty());
-        clock.advance(std::time::Duration::from_secs(86_400));
+        clock.advance(Duration::from_secs(86_400));
         within(bus.idle()).await;
         assert_eq!(heard.all(), ["north 1", "north 2"]);
         assert_eq!(bus.erase(id).await.expect("answers"), Erasure::Before, "its tombstone stays as long as the events around it");
@@ -90,6 +91,34 @@ on_embedded_stores! {
         within(bus.idle()).await;
         assert_eq!(heard.all(), ["north 1", "east 1"]);
         assert_eq!(applied(&bus), [("east 1".to_owned(), 1)]);
+        stop(bus).await;
+    }
+
+    async fn an_event_that_goes_while_its_batch_runs_takes_nothing_else_of_it_along(home: &dyn Home) {
+        let (heard, store, gate) = (Heard::new(), home.open(), Arc::new(Semaphore::new(0)));
+        let (to, closed) = (heard.clone(), gate.clone());
+        let declared = listener::on::<Placed>("erase.batch").durable().takes_tx().batch(Batch::new(3, Duration::ZERO));
+        let gated = declared.call_batch_async(move |events, mut call| {
+            let rows: Vec<(String, u32)> = events.iter().map(|one| (one.event.shop.clone(), one.event.order)).collect();
+            to.note(rows.len().to_string());
+            let closed = closed.clone();
+            CallFuture::from_or_box(async move {
+                for row in &rows {
+                    APPLIED.add(call.tx()?, row, 1)?;
+                }
+                closed.acquire().await?.forget();
+                Ok::<_, BoxError>(None)
+            })
+        });
+        let bus = Bus::builder().shared_store(store.clone()).listener(gated).start().await.expect("the bus starts");
+        let at = place_all(&bus, &[("north", 1), ("north", 2), ("south", 1)]).await;
+        within(heard.until(1)).await;
+        let id = id_at(&store, at[1]).await;
+        assert_eq!(bus.erase(id).await.expect("erases"), Erasure::Done { parked: 0 });
+        gate.add_permits(9);
+        within(bus.idle()).await;
+        assert_eq!(heard.all(), ["3", "2"]);
+        assert_eq!(applied(&bus), [("north 1".to_owned(), 1), ("south 1".to_owned(), 1)]);
         stop(bus).await;
     }
 }

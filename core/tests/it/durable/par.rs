@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aftercommit::bus::Replay;
 use aftercommit::error::BoxError;
 use aftercommit::listener::{self, Batch, FailedAt, Redeliver, Registration, Sequence, StartAt, fixed};
 use aftercommit::prelude::*;
@@ -322,6 +323,63 @@ on_every_store! {
         let failed: Vec<&String> = lines.iter().filter(|line| line.starts_with("5,6,7")).collect();
         assert_eq!(failed, ["5,6,7 (attempt 1)", "5,6,7 (attempt 2)"], "{lines:?}");
         assert_eq!(bus.counts().parked, 0);
+    }
+
+    async fn what_a_condition_declines_behind_one_that_fails_in_a_batch_does_not_settle_that_one(home: &dyn Home) {
+        let (heard, clock) = (Heard::new(), MovedClock::default());
+        let bus = Bus::builder().shared_store(home.open()).clock(clock.clone()).start().await.expect("the bus starts");
+        bus.transaction(async |tx| (1..=3).try_for_each(|number| tx.publish(Opened(number)))).await.expect("committed");
+        stop(bus).await;
+        let (to, failed) = (heard.clone(), AtomicBool::new(false));
+        let newcomer = listener::on::<Opened>("par").durable().start_at(StartAt::Beginning).sequence(Sequence::Total)
+            .when(|event| event.0 != 2)
+            .batch(Batch::new(3, Duration::ZERO))
+            .redeliver(Redeliver::new().attempts(9).backoff(fixed(Duration::from_secs(1))))
+            .call_batch(move |events, _| -> Result<(), BoxError> {
+                to.note(events.iter().map(|one| one.event.0.to_string()).collect::<Vec<_>>().join(","));
+                if failed.swap(true, Ordering::SeqCst) { Ok(()) } else { Err(FailedAt::new(0, Failed("not yet")).into()) }
+            });
+        let bus = Bus::builder().shared_store(home.open()).clock(clock.clone()).listener(newcomer).start().await.expect("the bus starts");
+        within(heard.until(1)).await;
+        within(bus.quiet()).await;
+        assert_eq!(heard.all(), ["1,3"]);
+        clock.advance(Duration::from_secs(1));
+        within(bus.idle()).await;
+        assert_eq!(heard.all(), ["1,3", "1,3"]);
+    }
+
+    async fn several_of_one_sequence_whose_batch_always_fails_are_parked_in_the_end(home: &dyn Home) {
+        let heard = Heard::new();
+        let to = heard.clone();
+        let failing = on("par").batch(Batch::new(2, Duration::ZERO)).redeliver(Redeliver::new().attempts(2).backoff(fixed(Duration::ZERO)))
+            .call_batch(move |events, _| -> Result<(), Failed> {
+                to.note(events.iter().map(|one| one.event.order.to_string()).collect::<Vec<_>>().join(","));
+                Err(Failed("never"))
+            });
+        let bus = Bus::builder().shared_store(home.open()).clock(MovedClock::default()).listener(failing).start().await.expect("the bus starts");
+        let at = place_all(&bus, &[("a", 1), ("a", 2)]).await;
+        within(bus.idle()).await;
+        assert_eq!(heard.all(), ["1,2", "1,2", "1"], "the first is called by itself before it is given up");
+        let page = bus.dead_letters("par").page(Position(0), 9).await.expect("readable");
+        assert_eq!(page.iter().map(|one| one.position).collect::<Vec<_>>(), at);
+    }
+
+    async fn several_of_one_sequence_that_a_batch_parks_are_all_replayed(home: &dyn Home) {
+        let heard = Heard::new();
+        let mended = Arc::new(AtomicBool::new(false));
+        let (to, open) = (heard.clone(), mended.clone());
+        let parking = on("par").batch(Batch::new(2, Duration::ZERO)).call_batch(move |events, _| {
+            to.note(events.iter().map(|one| one.event.order.to_string()).collect::<Vec<_>>().join(","));
+            if open.load(Ordering::SeqCst) { Decision::Done } else { Decision::park("not yet") }
+        });
+        let bus = Bus::builder().shared_store(home.open()).listener(parking).start().await.expect("the bus starts");
+        place_all(&bus, &[("a", 1), ("a", 2)]).await;
+        within(bus.idle()).await;
+        mended.store(true, Ordering::SeqCst);
+        assert_eq!(bus.dead_letters("par").replay(Replay::all()).await.expect("it runs"), 1);
+        within(bus.idle()).await;
+        assert_eq!(heard.all(), ["1,2", "1", "2"]);
+        assert!(bus.dead_letters("par").page(Position(0), 9).await.expect("readable").is_empty());
     }
 
     async fn par_20_paused_nothing_begins_what_runs_is_settled_and_resumed_nothing_is_lost(home: &dyn Home) {

@@ -295,6 +295,20 @@ fn trials_that_do_not_come_back_in_time_open_it_again() {
 }
 
 #[test]
+fn trials_that_come_back_too_late_open_it_again_even_if_they_succeeded() {
+    let (breaker, clock) = breaker(settings().trial_time(secs(2)));
+    breaker.open();
+    clock.advance(secs(5));
+    let late: Vec<_> = (0..4).map(|_| breaker.permit().expect("a trial")).collect();
+    clock.advance(secs(2));
+    for trial in late {
+        trial.succeeded();
+    }
+    assert_eq!(breaker.state(), State::Open);
+    assert_eq!(breaker.look().retry_after, Some(secs(5)));
+}
+
+#[test]
 fn the_time_open_grows_with_each_time_in_a_row_up_to_its_limit_and_begins_anew_once_closed() {
     let (breaker, clock) = breaker(settings().growing(2.0, secs(15)));
     let wait = || breaker.look().retry_after.expect("it is open");

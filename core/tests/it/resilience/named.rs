@@ -163,3 +163,17 @@ fn settings_survive_a_file_and_back() {
     assert_eq!((read.window, read.trial_time, read.open_at_most), (settings.window, settings.trial_time, secs(90)));
     assert!(CircuitBreaker::on_clock("gateway", read, clock).is_ok());
 }
+
+#[test]
+fn a_shared_policy_that_is_set_in_two_places_is_an_error_that_names_both() {
+    let ledger = CircuitBreaker::new("ledger", BreakerSettings::new()).expect("legal");
+    let named = |name: &str| Pipeline::named(name).with(ledger.clone()).build().expect("legal");
+    let policies = policies(&[&named("read"), &named("write")]);
+    let twice = r#"{
+        "read": { "circuit-breaker": { "failure_rate": 10.0 } },
+        "write": { "circuit-breaker:ledger": { "minimum_calls": 7 } }
+    }"#;
+    let error = policies.apply(&file(twice)).expect_err("it cannot be applied").to_string();
+    assert!(error.contains("`read.circuit-breaker` and `write.circuit-breaker:ledger` both set it"), "{error}");
+    assert_eq!(ledger.settings().failure_rate, BreakerSettings::new().failure_rate, "nothing changed");
+}

@@ -163,3 +163,12 @@ fn many_threads_get_exactly_the_permits_there_are() {
     }
     let _ = clock.now();
 }
+
+#[test]
+fn after_more_cycles_than_anybody_counts_it_lets_calls_through_again() {
+    let (limiter, clock) = limiter(RateSettings::new(1, millis(1)));
+    assert!(limiter.try_acquire());
+    clock.advance(millis((1 << 31) + 1));
+    assert!(limiter.try_acquire());
+    assert!(!limiter.try_acquire());
+}

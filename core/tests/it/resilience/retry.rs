@@ -271,3 +271,30 @@ fn on_a_thread_without_a_runtime_it_waits_on_the_thread() {
     });
     assert_eq!(answer, Ok(2), "on the machine's clock too");
 }
+
+#[tokio::test]
+async fn a_wait_from_outside_that_has_no_end_is_not_in_time() {
+    // Some time has passed before the second wait, so that their sum is more than there is.
+    let wait = |failed: u32, _: &Failure| Some(if failed == 1 { secs(1) } else { Duration::MAX });
+    let (pipeline, clock, heard) = retrying(RetrySettings::new().wait_by(wait).within(secs(10)));
+    let calls = Cell::new(0);
+    let call = pipeline.call(async || {
+        calls.set(calls.get() + 1);
+        Err::<(), _>(Failure::Down)
+    });
+    let (answer, waits) = drive(&clock, &heard, call).await;
+    assert_eq!((answer, waits, calls.get()), (Err(Failure::Down), vec![secs(1)], 2));
+}
+
+#[tokio::test]
+async fn a_budget_that_comes_later_begins_full_and_a_smaller_one_keeps_what_is_left() {
+    let settings = || RetrySettings::new().attempts(9).backoff(fixed(Duration::ZERO));
+    let retry = Retry::new("gateway", settings()).expect("legal");
+    let pipeline = Pipeline::of(retry.clone());
+    retry.change(settings().budget(0.5, 2)).expect("legal");
+    let failed = pipeline.call(async || Err::<(), _>(Failure::Down)).await;
+    assert_eq!((failed, retry.retries()), (Err(Failure::Down), 2), "as many as are saved up at most");
+    retry.change(settings().budget(0.5, 1)).expect("legal");
+    let failed = pipeline.call(async || Err::<(), _>(Failure::Down)).await;
+    assert_eq!((failed, retry.retries()), (Err(Failure::Down), 2), "nothing is left");
+}

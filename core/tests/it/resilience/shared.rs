@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aftercommit::error::BoxError;
 use aftercommit::resilience::{
-    BreakerBoard, BreakerSettings, CircuitBreaker, Happened, MemoryBoard, Post, SharedBreaker, SharedSettings, State,
+    BreakerBoard, BreakerSettings, CircuitBreaker, Happened, MemoryBoard, PolicyEvent, Post, SharedBreaker,
+    SharedSettings, State,
 };
 use aftercommit::testing::MovedClock;
 use futures::FutureExt;
@@ -171,4 +172,19 @@ fn one_process_may_not_be_let_open_all() {
     assert!(refused(SharedSettings::new("a").share(1.0)));
     assert!(refused(SharedSettings::new("")));
     assert!(refused(SharedSettings::new("a").alive_for(secs(0))));
+}
+
+#[tokio::test]
+async fn who_is_disabled_while_the_others_open_it_stays_disabled() {
+    let fleet = Fleet::of(3).await;
+    let breaker = fleet.nodes[2].breaker().clone();
+    fleet.nodes[2].breaker().hear(Arc::new(move |event: &PolicyEvent| {
+        if matches!(event.what, Happened::Outvoted { .. }) {
+            breaker.disable();
+        }
+    }));
+    calls(&fleet.nodes[0], true);
+    calls(&fleet.nodes[1], true);
+    fleet.talk().await;
+    assert_eq!(fleet.states(), [OPEN, OPEN, State::Disabled]);
 }
