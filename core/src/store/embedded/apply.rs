@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::engine::{Batch, Engine};
 use super::group::Group;
 use super::layout::{Chunks, frame, free_key};
+use super::read_set::Version;
 use super::shared::Shared;
 use crate::error::StoreError;
 use crate::store::Durability;
@@ -29,8 +30,8 @@ impl Applier {
         self.unsynced == 0
     }
 
-    /// Applies a group and syncs as far as was asked for.
-    pub(super) fn store(&mut self, group: Group) -> Result<(), StoreError> {
+    /// Applies a group, and answers what is to be synced before it is answered.
+    pub(super) fn apply(&mut self, group: Group) -> Result<Option<Durability>, StoreError> {
         let engine = self.shared.engine()?;
         let Group { version, mut batch, pieces, large, mut bytes, durability, .. } = group;
         let pieces_bytes: usize =
@@ -44,17 +45,30 @@ impl Applier {
         }
         if !batch.is_empty() {
             self.shared.versions.begin(version);
-            self.apply(&*engine, batch, bytes)?;
+            self.pass(&*engine, batch, bytes)?;
             self.shared.versions.publish(version);
         }
-        if self.unsynced >= self.shared.limits.group_bytes {
-            return self.sync(&*engine, Durability::Sync);
+        Ok(match durability {
+            _ if self.unsynced >= self.shared.limits.group_bytes => Some(Durability::Sync),
+            Durability::Sync if self.unsynced > 0 => Some(Durability::Sync),
+            Durability::Flush if self.unflushed => Some(Durability::Flush),
+            _ => None,
+        })
+    }
+
+    /// Syncs everything applied so far.
+    pub(super) fn sync(&mut self, durability: Durability) -> Result<(), StoreError> {
+        self.hand_over(durability)?.run()
+    }
+
+    /// What a sync of everything applied so far takes. It counts as done: whoever takes it has it done, or the store stopped.
+    pub(super) fn hand_over(&mut self, durability: Durability) -> Result<Syncing, StoreError> {
+        let engine = self.shared.engine()?;
+        self.unflushed = false;
+        if durability == Durability::Sync {
+            self.unsynced = 0;
         }
-        match durability {
-            Durability::Sync if self.unsynced > 0 => self.sync(&*engine, Durability::Sync),
-            Durability::Flush if self.unflushed => self.sync(&*engine, Durability::Flush),
-            _ => Ok(()),
-        }
+        Ok(Syncing { version: self.shared.versions.current(), shared: self.shared.clone(), engine, durability })
     }
 
     /// Writes pieces before the batch that refers to them, so that no window between two syncs grows with their size.
@@ -77,33 +91,42 @@ impl Applier {
             bytes += self.shared.limits.cost(key.len() + value.len());
             batch.insert(key, Some(value));
             if bytes >= self.shared.limits.group_bytes / 2 {
-                self.apply(engine, std::mem::take(&mut batch), bytes)?;
+                self.pass(engine, std::mem::take(&mut batch), bytes)?;
                 bytes = 0;
             }
         }
         if !batch.is_empty() {
-            self.apply(engine, batch, bytes)?;
+            self.pass(engine, batch, bytes)?;
         }
         Ok(())
     }
 
-    fn apply(&mut self, engine: &dyn Engine, batch: Batch, bytes: usize) -> Result<(), StoreError> {
+    fn pass(&mut self, engine: &dyn Engine, batch: Batch, bytes: usize) -> Result<(), StoreError> {
         if self.unsynced > 0 && self.unsynced + bytes > self.shared.limits.group_bytes {
-            self.sync(engine, Durability::Sync)?;
+            self.sync(Durability::Sync)?;
         }
         engine.apply(batch)?;
         self.unsynced += bytes;
         self.unflushed = true;
         Ok(())
     }
+}
 
-    fn sync(&mut self, engine: &dyn Engine, durability: Durability) -> Result<(), StoreError> {
+/// A sync of what was applied up to a version.
+pub(super) struct Syncing {
+    shared: Arc<Shared>,
+    engine: Arc<dyn Engine>,
+    version: Version,
+    durability: Durability,
+}
+
+impl Syncing {
+    /// Does it. The engine is let go of before this answers.
+    pub(super) fn run(self) -> Result<(), StoreError> {
+        let Self { shared, engine, version, durability } = self;
         engine.sync(durability)?;
-        self.shared.versions.settled(durability);
-        self.unflushed = false;
-        if durability == Durability::Sync {
-            self.unsynced = 0;
-        }
+        drop(engine);
+        shared.versions.settled(version, durability);
         Ok(())
     }
 }

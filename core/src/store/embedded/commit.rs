@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::Limits;
 use super::apply::Applier;
+pub(super) use super::apply::Syncing;
 use super::group::{Group, Write};
 use super::layout::{
     CHUNK, CLEAN, Chunks, FREE, Framed, LOG_ENDS, LogEnds, NEXT_SCHEDULED, all_of, chunk_id, chunk_key, frame,
@@ -79,6 +80,27 @@ fn encode(envelope: &Envelope) -> Vec<u8> {
 /// What became of a request.
 pub(super) type Answer = Result<Receipt, CommitError>;
 
+/// A group that takes requests in, with the answers they will get if all goes well.
+pub(super) struct Open {
+    group: Group,
+    answers: Vec<Answer>,
+    /// The position of its first event.
+    first: Position,
+    first_scheduled: u64,
+    /// Why nothing can be taken in.
+    broken: Option<StoreError>,
+}
+
+/// A group that the engine has, and that is not answered yet.
+pub(super) struct Applied {
+    answers: Vec<Answer>,
+    /// The last position given out so far.
+    last: Position,
+    waiting_changed: bool,
+    /// What must be synced before it is answered.
+    pub(super) owed: Option<Durability>,
+}
+
 /// The least that is pruned in a step.
 const PRUNE_STEP: usize = 64 * 1024;
 
@@ -133,40 +155,101 @@ impl CommitCore {
         Position(self.next_position.0 - 1)
     }
 
-    /// Commits a group and answers each of its requests in order.
-    pub(super) fn commit(&mut self, requests: Vec<Request>) -> Vec<Answer> {
-        let count = requests.len();
-        let refuse = |error: StoreError| (0..count).map(|_| Err(CommitError::from(error.clone()))).collect();
-        if let Err(error) = self.shared.engine() {
-            return refuse(error);
+    /// Commits a request in the caller's own turn.
+    pub(super) fn commit(&mut self, request: Request) -> Answer {
+        let mut open = self.open();
+        self.take_in(&mut open, request);
+        let applied = self.apply(open);
+        let synced = applied.owed.map_or(Ok(()), |durability| self.sync(durability));
+        self.answers(applied, synced).pop().unwrap_or_else(|| Err(StoreError::Closed.into()))
+    }
+
+    /// A group to take requests in.
+    pub(super) fn open(&self) -> Open {
+        self.shared.forget_writes();
+        Open {
+            group: self.group(),
+            answers: Vec::new(),
+            first: self.next_position,
+            first_scheduled: self.next_scheduled,
+            broken: self.shared.engine().err(),
         }
-        let prepared = catch_unwind(AssertUnwindSafe(|| self.prepare(requests)));
-        let (group, mut answers) = match prepared {
-            Ok(prepared) => prepared,
-            // Nothing was handed to the engine yet, but what is known in memory may be half of the truth.
-            Err(panic) => return refuse(self.stop(panicked(&*panic))),
+    }
+
+    /// Decides about a request, as one behind all that were taken in before.
+    pub(super) fn take_in(&mut self, open: &mut Open, request: Request) {
+        let durability = request.commit.durability;
+        let admitted = match &open.broken {
+            Some(error) => Err(error.clone().into()),
+            None => catch_unwind(AssertUnwindSafe(|| self.admit(&mut open.group, request))).unwrap_or_else(|panic| {
+                // Nothing was handed to the engine yet, but what is known in memory may be half of the truth.
+                let error = self.stop(panicked(&*panic));
+                open.broken = Some(error.clone());
+                Err(error.into())
+            }),
         };
-        let waiting_changed = schedule::changes_in(&group.batch);
-        if let Err(error) = self.carry_out(group) {
-            for answer in &mut answers {
-                if answer.is_ok() {
-                    *answer = Err(CommitError::InDoubt(error.clone()));
-                }
+        if admitted.is_ok() {
+            open.group.durability = open.group.durability.max(durability);
+        }
+        open.answers.push(admitted);
+    }
+
+    /// Hands a group to the engine. Its requests are to be answered once what it owes is synced.
+    pub(super) fn apply(&mut self, open: Open) -> Applied {
+        let Open { group, mut answers, first, first_scheduled, broken } = open;
+        let prepared = match broken.or_else(|| self.shared.engine().err()) {
+            Some(error) => Err(error),
+            None => catch_unwind(AssertUnwindSafe(|| self.seal(group, first, first_scheduled)))
+                .map_err(|panic| self.stop(panicked(&*panic))),
+        };
+        let mut waiting_changed = false;
+        let owed = match prepared {
+            // Nothing of it was handed over.
+            Err(error) => {
+                answers.iter_mut().for_each(|answer| *answer = Err(error.clone().into()));
+                None
             }
+            Ok(group) => {
+                waiting_changed = schedule::changes_in(&group.batch);
+                let applied = self.guarded(|applier| applier.apply(group));
+                applied.unwrap_or_else(|error| {
+                    doubt(&mut answers, &error);
+                    None
+                })
+            }
+        };
+        Applied { answers, last: self.last_position(), waiting_changed, owed }
+    }
+
+    /// Syncs everything applied so far.
+    pub(super) fn sync(&mut self, durability: Durability) -> Result<(), StoreError> {
+        self.guarded(|applier| applier.sync(durability))
+    }
+
+    /// What a sync of everything applied so far takes, for another thread to do while further groups are applied.
+    pub(super) fn hand_over(&mut self, durability: Durability) -> Result<Syncing, StoreError> {
+        self.applier.hand_over(durability)
+    }
+
+    /// The answers to the requests of a group, now that what it owed is synced, or is not.
+    pub(super) fn answers(&mut self, applied: Applied, synced: Result<(), StoreError>) -> Vec<Answer> {
+        let Applied { mut answers, last, waiting_changed, .. } = applied;
+        if let Err(error) = synced {
+            self.stop(error.clone());
+            doubt(&mut answers, &error);
         }
         let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
         answers.iter_mut().flatten().for_each(|receipt| receipt.group = accepted);
         // Before anybody is answered, so that who has committed finds its events in the log.
-        self.ring();
+        self.ring(last);
         if waiting_changed {
             self.ring_upcoming();
         }
         answers
     }
 
-    /// Lets the readers of the log go on to what was committed.
-    pub(super) fn ring(&self) {
-        let last = self.last_position();
+    /// Lets the readers of the log go on to what was committed, up to `last`.
+    pub(super) fn ring(&self, last: Position) {
         if self.shared.engine().is_ok() {
             self.shared.delivered.send_if_modified(|delivered| {
                 let risen = *delivered < last;
@@ -189,9 +272,10 @@ impl CommitCore {
         if self.shared.engine().is_err() {
             return false;
         }
-        match catch_unwind(AssertUnwindSafe(|| self.prepare(Vec::new()))) {
-            Ok((group, _)) if group.batch.is_empty() => false,
-            Ok((group, _)) => {
+        let Open { group, first, first_scheduled, .. } = self.open();
+        match catch_unwind(AssertUnwindSafe(|| self.seal(group, first, first_scheduled))) {
+            Ok(group) if group.batch.is_empty() => false,
+            Ok(group) => {
                 let more = group.more;
                 self.carry_out(group).is_ok() && more
             }
@@ -253,22 +337,10 @@ impl CommitCore {
         Group::new(self.shared.limits, self.version, self.next_position, self.log_bytes)
     }
 
-    fn prepare(&mut self, requests: Vec<Request>) -> (Group, Vec<Answer>) {
-        self.shared.forget_writes();
-        let mut group = self.group();
-        let before = self.next_position;
-        let scheduled_before = self.next_scheduled;
-        let mut answers = Vec::with_capacity(requests.len());
-        for request in requests {
-            let durability = request.commit.durability;
-            let answer = self.admit(&mut group, request);
-            if answer.is_ok() {
-                group.durability = group.durability.max(durability);
-            }
-            answers.push(answer);
-        }
+    /// Puts into a group what its requests have come to together, and what can go beside them.
+    fn seal(&mut self, mut group: Group, first: Position, first_scheduled: u64) -> Group {
         group.version = self.version;
-        if self.next_scheduled > scheduled_before {
+        if self.next_scheduled > first_scheduled {
             group.put(NEXT_SCHEDULED.to_vec(), &self.next_scheduled.to_be_bytes());
         }
         let mut log_bytes = 0;
@@ -285,7 +357,7 @@ impl CommitCore {
             }
         }
         let room = self.shared.limits.group_bytes.saturating_sub(group.bytes);
-        let removal = self.let_go(before, room.min(PRUNE_STEP.max(2 * log_bytes)));
+        let removal = self.let_go(first, room.min(PRUNE_STEP.max(2 * log_bytes)));
         written.into_iter().for_each(|pack| self.pruner.written(pack));
         group.more = removal.more || !removal.freed.is_empty();
         group.bytes += removal.bytes;
@@ -298,7 +370,7 @@ impl CommitCore {
             let ends = LogEnds { next: self.next_position, pruned, pruned_logged };
             group.put(LOG_ENDS.to_vec(), &ends.encode());
         }
-        (group, answers)
+        group
     }
 
     /// Adds a request to the group, or refuses it without a trace.
@@ -474,9 +546,15 @@ impl CommitCore {
         position
     }
 
-    /// Hands a group to the engine; an error or a panic stops the store.
+    /// Hands a group to the engine and syncs what it owes.
     fn carry_out(&mut self, group: Group) -> Result<(), StoreError> {
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.applier.store(group)));
+        let owed = self.guarded(|applier| applier.apply(group))?;
+        owed.map_or(Ok(()), |durability| self.sync(durability))
+    }
+
+    /// Does something with the engine; an error or a panic stops the store.
+    fn guarded<T>(&mut self, work: impl FnOnce(&mut Applier) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut self.applier)));
         outcome.unwrap_or_else(|panic| Err(panicked(&*panic))).inspect_err(|error| {
             self.stop(error.clone());
         })
@@ -486,5 +564,12 @@ impl CommitCore {
     fn stop(&self, cause: StoreError) -> StoreError {
         self.shared.poison(cause.clone());
         StoreError::Poisoned { cause: Arc::new(cause) }
+    }
+}
+
+/// What was accepted is in doubt because of `error`.
+fn doubt(answers: &mut [Answer], error: &StoreError) {
+    for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+        *answer = Err(CommitError::InDoubt(error.clone()));
     }
 }

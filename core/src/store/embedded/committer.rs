@@ -1,6 +1,7 @@
 //! The thread that commits, and the bounded queue in front of it.
 //!
-//! It takes one unit and whatever else waits, up to a group's limits; while a group is synced the next one gathers.
+//! It takes one unit and whatever else waits, up to a group's limits. While a group is synced, by a thread beside it, the units of
+//! the next one are taken in as they come. A unit that is alone is synced here: handing it over would take longer than it saves.
 //! A future that waits for room hands its unit over even when it is dropped: from its first poll on it decides nothing.
 
 use std::collections::VecDeque;
@@ -11,10 +12,11 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::Limits;
-use super::commit::{Answer, CommitCore, Request, Task};
+use super::commit::{Answer, Applied, CommitCore, Open, Request, Task};
 use super::shared::Shared;
+use super::syncer::Syncer;
 use crate::error::StoreError;
-use crate::store::CommitError;
+use crate::store::{CommitError, Durability};
 
 /// The units that wait to be committed.
 pub(super) struct Queue {
@@ -27,6 +29,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Line {
     jobs: VecDeque<Job>,
+    /// What became of the sync that was handed over.
+    synced: Option<Result<(), StoreError>>,
     /// Nothing more is taken in.
     ended: bool,
 }
@@ -40,15 +44,23 @@ enum Job {
 }
 
 /// What the committer does next.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Next {
     /// Nothing came for so long that what is not synced must be.
     Lingered,
-    Group(Vec<(Request, oneshot::Sender<Answer>)>),
+    /// A sync that was handed over is done, or failed.
+    Synced(Result<(), StoreError>),
+    Units(Vec<Waiting>),
     Job(Job),
     /// Nothing waits, or nothing came for long.
     Idle,
     Ended,
+}
+
+/// A unit that waits to be committed, with about how many bytes it writes.
+struct Waiting {
+    request: Request,
+    bytes: usize,
+    reply: oneshot::Sender<Answer>,
 }
 
 /// A unit that was polled for commit: it is queued at the latest when this is dropped.
@@ -133,11 +145,28 @@ impl Queue {
         true
     }
 
-    fn next(&self, wait: Wait) -> Next {
+    /// Tells the committer what became of the sync that it handed over.
+    pub(super) fn synced(&self, synced: Result<(), StoreError>) {
+        self.line.lock().synced = Some(synced);
+        self.bell.notify_one();
+    }
+
+    /// What comes next, of units only what goes into a group of which so much was taken.
+    fn next(&self, taken: Taken, wait: Wait) -> Next {
         let limits = &self.limits;
         let mut line = self.line.lock();
-        while line.jobs.is_empty() {
+        loop {
+            if let Some(synced) = line.synced.take() {
+                return Next::Synced(synced);
+            }
+            let units = line.take(taken, limits);
+            if !units.is_empty() {
+                return Next::Units(units);
+            }
             match wait {
+                // Whatever else there is to do waits for it.
+                Wait::Synced => self.bell.wait(&mut line),
+                _ if !line.jobs.is_empty() => return line.jobs.pop_front().map_or(Next::Idle, Next::Job),
                 _ if line.ended => return Next::Ended,
                 Wait::No => return Next::Idle,
                 Wait::Unsynced if self.bell.wait_for(&mut line, LINGER).timed_out() => return Next::Lingered,
@@ -147,32 +176,49 @@ impl Queue {
                 Wait::Long => self.bell.wait(&mut line),
             }
         }
+    }
+}
+
+impl Line {
+    /// The units in front that still go into a group of which so much was taken.
+    fn take(&mut self, Taken { units, mut bytes }: Taken, limits: &Limits) -> Vec<Waiting> {
         // The rest of the group's bytes is left for the committer's own removals, so that they never starve.
         let most = limits.group_bytes / 4 * 3;
-        let (mut group, mut total) = (Vec::new(), 0);
-        while group.len() < limits.group_units.max(1) {
-            match line.jobs.front() {
-                Some(Job::Commit { bytes, .. }) if group.is_empty() || total + bytes <= most => {}
+        let mut taken = Vec::new();
+        while units + taken.len() < limits.group_units.max(1) {
+            match self.jobs.front() {
+                Some(Job::Commit { bytes: more, .. }) if units + taken.len() == 0 || bytes + more <= most => {
+                    bytes += more
+                }
                 _ => break,
             }
-            if let Some(Job::Commit { request, bytes, reply, _room }) = line.jobs.pop_front() {
-                total += bytes;
-                group.push((request, reply));
+            if let Some(Job::Commit { request, bytes, reply, _room }) = self.jobs.pop_front() {
+                taken.push(Waiting { request, bytes, reply });
             }
         }
-        if group.is_empty() { line.jobs.pop_front().map_or(Next::Idle, Next::Job) } else { Next::Group(group) }
+        taken
     }
+}
+
+/// How much of a group was taken.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    units: usize,
+    bytes: usize,
 }
 
 /// How long what was applied may stay without a sync while nothing else comes.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// How long to wait for a job.
+/// What to wait for.
 enum Wait {
+    /// Nothing.
     No,
-    /// As long as what is not synced may stay so.
+    /// A sync that was handed over, or units meanwhile.
+    Synced,
+    /// Something to do, as long as what is not synced may stay so.
     Unsynced,
-    /// Until it is time to look again what has become of age.
+    /// Something to do, until it is time to look again what has become of age.
     Aging,
     Long,
 }
@@ -194,64 +240,141 @@ impl Drop for Gone {
     }
 }
 
-/// Starts the thread.
+/// Starts the threads.
 ///
 /// # Errors
 /// If the system gives no thread.
 pub(super) fn start(core: CommitCore, shared: Arc<Shared>) -> Result<Arc<Queue>, StoreError> {
     let queue = Queue::new(&shared.limits);
+    let syncer = Syncer::start(queue.clone())?;
     let gone = Gone { queue: queue.clone(), shared };
+    let committer = Committer { core, syncer, open: None, syncing: None, was_alone: true, more: false };
     std::thread::Builder::new()
         .name("aftercommit-committer".to_owned())
-        .spawn(move || run(core, &gone))
+        .spawn(move || committer.run(&gone))
         .map_err(|cause| StoreError::backend("start the committing thread", cause))?;
     Ok(queue)
 }
 
-fn run(mut core: CommitCore, Gone { queue, shared }: &Gone) {
-    let mut more = false;
-    loop {
-        let wait = match more {
-            true => Wait::No,
-            false if !core.is_synced() => Wait::Unsynced,
-            false if core.awaits_age() => Wait::Aging,
-            false => Wait::Long,
-        };
-        match queue.next(wait) {
-            Next::Idle => more = core.prune(),
-            // A failure stops the store, which the next who comes is told.
-            Next::Lingered => drop(core.sync_all()),
-            Next::Group(group) => {
-                let (requests, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-                let answers = core.commit(requests);
-                for (reply, answer) in replies.into_iter().zip(answers) {
-                    // Who dropped the future does not want to know.
-                    let _ = reply.send(answer);
+/// What the committing thread works with.
+struct Committer {
+    core: CommitCore,
+    syncer: Syncer,
+    /// The group that gathers.
+    open: Option<Gathering>,
+    /// The group whose sync was handed over.
+    syncing: Option<(Applied, Vec<oneshot::Sender<Answer>>)>,
+    /// Whether the last group was a single unit.
+    was_alone: bool,
+    /// Whether there may be more to remove.
+    more: bool,
+}
+
+/// A group that gathers, with those who wait for its answers.
+struct Gathering {
+    group: Open,
+    taken: Taken,
+    replies: Vec<oneshot::Sender<Answer>>,
+}
+
+impl Committer {
+    fn run(mut self, Gone { queue, shared }: &Gone) {
+        loop {
+            let taken = self.open.as_ref().map_or_else(Taken::default, |open| open.taken);
+            match queue.next(taken, self.wait()) {
+                Next::Idle => self.more = self.core.prune(),
+                // A failure stops the store, which the next who comes is told.
+                Next::Lingered => drop(self.core.sync_all()),
+                Next::Units(units) => {
+                    self.take_in(units);
+                    if self.syncing.is_none() {
+                        self.close_group();
+                    }
                 }
-                more = true;
+                Next::Synced(synced) => {
+                    self.answer(synced);
+                    self.close_group();
+                }
+                Next::Job(Job::Forget { listener, reply }) => {
+                    let _ = reply.send(self.core.forget(&listener));
+                    self.more = true;
+                }
+                Next::Job(Job::Turn(task)) => {
+                    task(&mut self.core);
+                    self.more = true;
+                }
+                Next::Job(Job::Close { is_clean, reply }) => {
+                    let closed = self.core.mark(is_clean);
+                    shared.give_up();
+                    let _ = reply.send(closed);
+                    return;
+                }
+                Next::Job(Job::Commit { reply, .. }) => {
+                    let _ = reply.send(Err(CommitError::from(StoreError::Closed)));
+                }
+                Next::Ended => {
+                    // Dropped without a close: what was answered as buffered still gets its sync; a failure has no one to be told to.
+                    let _ = self.core.sync_all();
+                    shared.give_up();
+                    return;
+                }
             }
-            Next::Job(Job::Forget { listener, reply }) => {
-                let _ = reply.send(core.forget(&listener));
-                more = true;
+        }
+    }
+
+    fn wait(&self) -> Wait {
+        match self.more {
+            _ if self.syncing.is_some() => Wait::Synced,
+            true => Wait::No,
+            false if !self.core.is_synced() => Wait::Unsynced,
+            false if self.core.awaits_age() => Wait::Aging,
+            false => Wait::Long,
+        }
+    }
+
+    fn take_in(&mut self, units: Vec<Waiting>) {
+        let core = &mut self.core;
+        let open = self.open.get_or_insert_with(|| Gathering {
+            group: core.open(),
+            taken: Taken::default(),
+            replies: Vec::new(),
+        });
+        for Waiting { request, bytes, reply } in units {
+            core.take_in(&mut open.group, request);
+            open.taken.units += 1;
+            open.taken.bytes += bytes;
+            open.replies.push(reply);
+        }
+    }
+
+    /// Hands the group that gathers to the engine, and has what it owes synced.
+    fn close_group(&mut self) {
+        let Some(Gathering { group, taken, replies }) = self.open.take() else { return };
+        let applied = self.core.apply(group);
+        let was_alone = std::mem::replace(&mut self.was_alone, taken.units == 1);
+        self.more = true;
+        let owed = applied.owed;
+        self.syncing = Some((applied, replies));
+        let handed = match owed {
+            None => Err(Ok(())),
+            Some(Durability::Sync) if !(was_alone && self.was_alone) => {
+                let syncing = self.core.hand_over(Durability::Sync);
+                syncing.and_then(|syncing| self.syncer.hand(syncing)).map_err(Err)
             }
-            Next::Job(Job::Turn(task)) => {
-                task(&mut core);
-                more = true;
-            }
-            Next::Job(Job::Close { is_clean, reply }) => {
-                let closed = core.mark(is_clean);
-                shared.give_up();
-                let _ = reply.send(closed);
-                return;
-            }
-            Next::Job(Job::Commit { reply, .. }) => {
-                let _ = reply.send(Err(CommitError::from(StoreError::Closed)));
-            }
-            Next::Ended => {
-                // Dropped without a close: what was answered as buffered still gets its sync; a failure has no one to be told to.
-                let _ = core.sync_all();
-                shared.give_up();
-                return;
+            Some(durability) => Err(self.core.sync(durability)),
+        };
+        if let Err(synced) = handed {
+            self.answer(synced);
+        }
+    }
+
+    /// Answers the group whose sync is done, or failed.
+    fn answer(&mut self, synced: Result<(), StoreError>) {
+        if let Some((applied, replies)) = self.syncing.take() {
+            let answers = self.core.answers(applied, synced);
+            for (reply, answer) in replies.into_iter().zip(answers) {
+                // Who dropped the future does not want to know.
+                let _ = reply.send(answer);
             }
         }
     }

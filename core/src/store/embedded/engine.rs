@@ -11,7 +11,8 @@ pub type Batch = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// An ordered map of bytes on some medium.
 ///
-/// Reads come from any thread; [`apply`](Self::apply) and [`sync`](Self::sync) only from the one that commits.
+/// Reads come from any thread, [`apply`](Self::apply) only from the one that commits. [`sync`](Self::sync) comes from there or from
+/// a thread beside it, while further batches may be applied; one at a time.
 /// Whatever it answers with an error, or a panic, at `apply` or `sync` stops the store for good.
 pub trait Engine: Send + Sync + 'static {
     /// What kind of engine this is, for messages.
@@ -32,7 +33,7 @@ pub trait Engine: Send + Sync + 'static {
         self.apply(batch.clone())
     }
 
-    /// Makes everything applied so far survive what `durability` says. What a crash leaves of later batches is the first of them,
+    /// Makes everything applied before the call survive what `durability` says. What a crash leaves of later batches is the first of them,
     /// up to some one.
     fn sync(&self, durability: Durability) -> Result<(), StoreError>;
 

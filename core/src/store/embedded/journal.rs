@@ -24,6 +24,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::engine::Batch;
 use crate::error::StoreError;
@@ -39,7 +40,7 @@ const REMOVED: u32 = u32::MAX;
 /// An open journal. After an error it must not be used any more.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
+    file: Arc<File>,
     /// The area that is written: 0 or 1.
     area: usize,
     /// Where in it the next record will begin.
@@ -48,10 +49,25 @@ pub(super) struct Journal {
     buffer: Vec<u8>,
     /// The number of the last record.
     last: u64,
+    /// The last record that was written.
+    written: u64,
     /// The last record known to be on the disk.
     synced: u64,
-    /// Whether something was written since the last sync.
-    unsynced: bool,
+}
+
+/// What was written and is not on the disk yet: to be synced while further records are added.
+#[derive(Debug)]
+pub(super) struct Unsynced {
+    file: Arc<File>,
+    upto: u64,
+}
+
+impl Unsynced {
+    /// Syncs, and answers up to which record everything is on the disk now.
+    pub(super) fn sync(&self) -> Result<u64, StoreError> {
+        self.file.sync_data().map_err(|cause| StoreError::backend("sync the store's journal", cause))?;
+        Ok(self.upto)
+    }
 }
 
 /// A batch that the engine may lack.
@@ -69,7 +85,7 @@ impl Journal {
         // Page by page: what is written at once the system keeps and looks through at once, at every later write to a part of it.
         (0..2 * AREA / PAGE).try_for_each(|_| file.write_all(&[0; PAGE])).map_err(failed)?;
         file.sync_all().map_err(failed)?;
-        Ok(Self { file, area: 0, end: 0, buffer: Vec::new(), last, synced: last, unsynced: false })
+        Ok(Self { file: Arc::new(file), area: 0, end: 0, buffer: Vec::new(), last, written: last, synced: last })
     }
 
     /// Puts an empty journal that goes on behind the record `last` in the place of the one at `path`; the engine must have
@@ -122,25 +138,26 @@ impl Journal {
             self.put(at, &buffer).map_err(|cause| StoreError::backend("write to the store's journal", cause))?;
             self.buffer = buffer;
             self.buffer.clear();
-            self.unsynced = true;
         }
+        self.written = self.last;
         Ok(())
     }
 
-    /// Makes everything that was added survive a power cut.
-    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+    /// Writes what was added, and answers what of it is to be synced.
+    pub(super) fn unsynced(&mut self) -> Result<Option<Unsynced>, StoreError> {
         self.write()?;
-        if self.unsynced {
-            self.file.sync_data().map_err(|cause| StoreError::backend("sync the store's journal", cause))?;
-            self.unsynced = false;
-        }
-        self.synced = self.last;
-        Ok(())
+        Ok((self.written > self.synced).then(|| Unsynced { file: self.file.clone(), upto: self.written }))
+    }
+
+    /// Takes note that everything up to the record `upto` is on the disk.
+    pub(super) fn synced(&mut self, upto: u64) {
+        self.synced = self.synced.max(upto);
     }
 
     fn put(&mut self, at: usize, bytes: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(at as u64))?;
-        self.file.write_all(bytes)
+        let mut file = &*self.file;
+        file.seek(SeekFrom::Start(at as u64))?;
+        file.write_all(bytes)
     }
 }
 
@@ -292,12 +309,18 @@ mod tests {
         folder.path().join("journal")
     }
 
+    fn sync(journal: &mut Journal) {
+        if let Some(unsynced) = journal.unsynced().expect("writes") {
+            journal.synced(unsynced.sync().expect("syncs"));
+        }
+    }
+
     /// What a journal holds into which so many records were synced one by one.
     fn synced_one_by_one(count: u8) -> Vec<u8> {
         let (folder, mut journal) = journal();
         for number in 1..=count {
             journal.add(&batch(number));
-            journal.sync().expect("syncs");
+            sync(&mut journal);
         }
         std::fs::read(path(&folder)).expect("reads")
     }
@@ -356,7 +379,7 @@ mod tests {
                 journal.turn().expect("writes");
             }
             journal.add(&batch(number));
-            journal.sync().expect("syncs");
+            sync(&mut journal);
         }
         let bytes = std::fs::read(path(&folder)).expect("reads");
         assert_eq!(numbers(&bytes, 8), [9]);
@@ -379,7 +402,7 @@ mod tests {
         let mut journal = Journal::replace(&path(&folder), 1).expect("is replaced");
         // As long as the lost one was, so that the one behind it would follow.
         journal.add(&batch(2));
-        journal.sync().expect("syncs");
+        sync(&mut journal);
         assert_eq!(numbers(&std::fs::read(path(&folder)).expect("reads"), 1), [2]);
     }
 
@@ -422,7 +445,7 @@ mod tests {
                     Step::Add => journal.add(&batch(journal.last() as u8 + 1)),
                     Step::Write => journal.write().expect("writes"),
                     Step::Sync => {
-                        journal.sync().expect("syncs");
+                        sync(&mut journal);
                         (disk, synced) = (file(), journal.last());
                     }
                     Step::Turn => {

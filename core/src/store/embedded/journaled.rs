@@ -200,12 +200,19 @@ impl Engine for Journaled {
     }
 
     fn sync(&self, durability: Durability) -> Result<(), StoreError> {
-        let journal = &mut self.writer.lock().journal;
         self.below.check()?;
         match durability {
             Durability::Buffered => Ok(()),
-            Durability::Flush => journal.write(),
-            Durability::Sync => journal.sync(),
+            Durability::Flush => self.writer.lock().journal.write(),
+            Durability::Sync => {
+                let unsynced = self.writer.lock().journal.unsynced()?;
+                if let Some(unsynced) = unsynced {
+                    // Further batches are taken meanwhile.
+                    let upto = unsynced.sync()?;
+                    self.writer.lock().journal.synced(upto);
+                }
+                Ok(())
+            }
         }
     }
 

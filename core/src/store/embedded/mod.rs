@@ -37,6 +37,7 @@ mod schedule;
 mod shared;
 mod store;
 pub mod stream;
+mod syncer;
 mod unit;
 pub mod verify;
 mod waiting;

@@ -92,16 +92,13 @@ impl Versions {
         self.applied.store(version, SeqCst);
     }
 
-    /// Everything applied so far survives what `durability` says.
-    pub(super) fn settled(&self, durability: Durability) {
-        let version = self.current();
-        match durability {
-            Durability::Buffered => {}
-            Durability::Flush => self.flushed.store(version, SeqCst),
-            Durability::Sync => {
-                self.flushed.store(version, SeqCst);
-                self.synced.store(version, SeqCst);
-            }
+    /// Everything up to `version` survives what `durability` says.
+    pub(super) fn settled(&self, version: Version, durability: Durability) {
+        if durability >= Durability::Flush {
+            self.flushed.fetch_max(version, SeqCst);
+        }
+        if durability >= Durability::Sync {
+            self.synced.fetch_max(version, SeqCst);
         }
     }
 

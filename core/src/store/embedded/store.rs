@@ -77,10 +77,7 @@ pub(super) fn only_looked_at() -> StoreError {
 impl Hand {
     pub(super) async fn commit(self, request: Request) -> Answer {
         match self {
-            Hand::Inline(core) => {
-                let answer = core.lock().commit(vec![request]).pop();
-                answer.unwrap_or_else(|| Err(StoreError::Closed.into()))
-            }
+            Hand::Inline(core) => core.lock().commit(request),
             Hand::Thread(queue) => queue.commit(request).await,
             Hand::Nobody => Err(only_looked_at().into()),
         }
@@ -138,7 +135,7 @@ impl EmbeddedStore {
         let shared = Arc::new(shared);
         let mut core = CommitCore::load(shared.clone())?;
         core.mark(false)?;
-        core.ring();
+        core.ring(core.last_position());
         let hand = hand(core, shared.clone())?;
         Ok(Self::new(kind, shared, hand, was_clean, suspects))
     }
