@@ -268,23 +268,23 @@ fn an_engine_that_hangs_behind_the_journal_holds_nobody_up_until_as_much_again_h
     let mut limits = Limits::default();
     limits.group_bytes = 8 * 1024;
     let journaled = Journaled::open(engine.clone(), &path, limits).expect("opens");
-    // Each counts as 1 KiB: the ninth has the eight before it handed to the engine.
+    // Each counts as 1 KiB: the fifth has the four before it handed to an engine that has nothing to do.
     let write = |number: u8| {
         journaled.apply(Batch::from([(vec![b'r', number], Some(vec![number; 100]))])).expect("applies");
         journaled.sync(Durability::Sync).expect("syncs");
     };
     let reads = |number: u8| assert_eq!(journaled.get(&[b'r', number]).expect("reads"), Some(vec![number; 100]));
     engine.gate.shut();
-    (0..9).for_each(write);
+    (0..5).for_each(write);
     engine.gate.wait_for_somebody();
-    (9..16).for_each(write);
-    (0..16).for_each(reads);
+    (5..12).for_each(write);
+    (0..12).for_each(reads);
     std::thread::scope(|scope| {
-        let next = scope.spawn(|| write(16));
+        let next = scope.spawn(|| write(12));
         engine.gate.open();
         next.join().expect("it goes on once the engine has come back");
     });
-    (0..17).for_each(reads);
+    (0..13).for_each(reads);
 }
 
 #[test]

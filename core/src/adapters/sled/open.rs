@@ -15,8 +15,9 @@ use crate::store::embedded::Limits;
 /// sled's files, in the folder of the store.
 const SLED: &str = "sled";
 
-/// sled's segment size. Below 8 MiB a power cut was measured to lose whole stores.
-const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
+/// sled's segment size, the largest there is. A power cut was measured to lose whole stores where more than a segment was written
+/// between two syncs.
+const SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
 
 /// How sled is opened.
 pub(super) struct SledTenant {
@@ -66,17 +67,17 @@ impl Tenant for SledTenant {
 impl SledTenant {
     fn open_sled(&self, store: &Path, fixed: &[u8], lock: Option<File>) -> Result<SledEngine, StoreError> {
         let folder = store.join(SLED);
-        let Ok(segment_bytes) = fixed.try_into().map(u32::from_be_bytes) else {
+        if fixed != SEGMENT_BYTES.to_be_bytes() {
             return Err(StoreError::Damaged {
                 what: format!("the format marker of {store:?}"),
-                reason: "it says no segment size".to_owned(),
+                reason: format!("it does not say segments of {SEGMENT_BYTES} bytes, but {fixed:?}"),
             });
-        };
+        }
         snapshots::keep(&folder)?;
         let db = sled::Config::new()
             .path(&folder)
             .cache_capacity(self.cache_bytes)
-            .segment_size(segment_bytes as usize)
+            .segment_size(SEGMENT_BYTES as usize)
             // Our own syncs decide what is on the disk, and tell when they fail.
             .flush_every_ms(None)
             .open()

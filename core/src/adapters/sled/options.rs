@@ -14,7 +14,7 @@ use crate::store::embedded::{EmbeddedStore, Engine, Limits};
 /// How a store on sled is opened.
 ///
 /// # Default
-/// A cache of 128 MiB, groups of at most 256 units and 256 KiB, a queue of 1024 units, 5 seconds of waiting for a held folder.
+/// A cache of 128 MiB, groups of at most 256 units and 1 MiB, a queue of 1024 units, 5 seconds of waiting for a held folder.
 #[derive(Debug, Clone)]
 pub struct SledOptions {
     cache_bytes: u64,
@@ -23,7 +23,7 @@ pub struct SledOptions {
 }
 
 /// Between two full syncs sled's log must not outgrow a segment; more than this a group is never allowed.
-const MOST_GROUP_BYTES: usize = 256 * 1024;
+const MOST_GROUP_BYTES: usize = 1024 * 1024;
 
 impl SledOptions {
     pub(super) fn new() -> Self {

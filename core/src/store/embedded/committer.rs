@@ -31,6 +31,8 @@ struct Line {
     jobs: VecDeque<Job>,
     /// What became of the sync that was handed over.
     synced: Option<Result<(), StoreError>>,
+    /// The committer waits for a sync, and need not be woken for a few units.
+    is_patient: bool,
     /// Nothing more is taken in.
     ended: bool,
 }
@@ -47,8 +49,8 @@ enum Job {
 enum Next {
     /// Nothing came for so long that what is not synced must be.
     Lingered,
-    /// A sync that was handed over is done, or failed.
-    Synced(Result<(), StoreError>),
+    /// A sync that was handed over is done, or failed; these units came meanwhile.
+    Synced(Result<(), StoreError>, Vec<Waiting>),
     Units(Vec<Waiting>),
     Job(Job),
     /// Nothing waits, or nothing came for long.
@@ -141,7 +143,9 @@ impl Queue {
         }
         line.ended = matches!(job, Job::Close { .. });
         line.jobs.push_back(job);
-        self.bell.notify_one();
+        if !line.is_patient || line.jobs.len() >= ENOUGH {
+            self.bell.notify_one();
+        }
         true
     }
 
@@ -157,15 +161,21 @@ impl Queue {
         let mut line = self.line.lock();
         loop {
             if let Some(synced) = line.synced.take() {
-                return Next::Synced(synced);
+                return Next::Synced(synced, line.take(taken, limits));
             }
-            let units = line.take(taken, limits);
-            if !units.is_empty() {
-                return Next::Units(units);
+            if line.jobs.len() >= ENOUGH || !matches!(wait, Wait::Synced) {
+                let units = line.take(taken, limits);
+                if !units.is_empty() {
+                    return Next::Units(units);
+                }
             }
             match wait {
                 // Whatever else there is to do waits for it.
-                Wait::Synced => self.bell.wait(&mut line),
+                Wait::Synced => {
+                    line.is_patient = true;
+                    self.bell.wait(&mut line);
+                    line.is_patient = false;
+                }
                 _ if !line.jobs.is_empty() => return line.jobs.pop_front().map_or(Next::Idle, Next::Job),
                 _ if line.ended => return Next::Ended,
                 Wait::No => return Next::Idle,
@@ -206,6 +216,9 @@ struct Taken {
     units: usize,
     bytes: usize,
 }
+
+/// How many units wait until the committer is woken to take them in while another group is synced.
+const ENOUGH: usize = 16;
 
 /// How long what was applied may stay without a sync while nothing else comes.
 const LINGER: Duration = Duration::from_millis(500);
@@ -291,8 +304,9 @@ impl Committer {
                         self.close_group();
                     }
                 }
-                Next::Synced(synced) => {
+                Next::Synced(synced, units) => {
                     self.answer(synced);
+                    self.take_in(units);
                     self.close_group();
                 }
                 Next::Job(Job::Forget { listener, reply }) => {
@@ -333,6 +347,9 @@ impl Committer {
     }
 
     fn take_in(&mut self, units: Vec<Waiting>) {
+        if units.is_empty() {
+            return;
+        }
         let core = &mut self.core;
         let open = self.open.get_or_insert_with(|| Gathering {
             group: core.open(),

@@ -32,7 +32,7 @@ use crate::error::StoreError;
 /// A record begins at a multiple of this, so that no write touches a page that holds another record.
 const PAGE: usize = 4096;
 /// How long each of the two areas is.
-pub(super) const AREA: usize = 1 << 20;
+pub(super) const AREA: usize = 4 << 20;
 const MAGIC: [u8; 4] = *b"acj1";
 const HEAD: usize = 32;
 const REMOVED: u32 = u32::MAX;

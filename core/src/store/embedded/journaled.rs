@@ -190,7 +190,9 @@ impl Engine for Journaled {
         }
         let bytes = cost(&batch, &self.limits);
         let full = writer.gathered > 0 && writer.gathered + bytes > self.limits.group_bytes;
-        if full || !writer.journal.has_room_for(&batch) {
+        // Rather a little early than so late that commits wait.
+        let worth = writer.gathered >= self.limits.group_bytes / 2 && self.below.is_idle();
+        if full || worth || !writer.journal.has_room_for(&batch) {
             self.freeze(writer)?;
         }
         writer.gathered += bytes;
@@ -248,6 +250,11 @@ impl Below {
             Duty::Failed(error) => Err(error.clone()),
             _ => Ok(duty),
         }
+    }
+
+    /// Whether the engine has all that was handed to it.
+    fn is_idle(&self) -> bool {
+        matches!(&*self.duty.lock(), Duty::Nothing)
     }
 
     /// Whether all went well so far.

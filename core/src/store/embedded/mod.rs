@@ -61,10 +61,10 @@ pub struct Limits {
     pub entry_bytes: usize,
     /// How many units are committed in one group at most; 256.
     pub group_units: usize,
-    /// How many bytes, counted by entries, are applied between two full syncs, whatever durability is asked for; 256 KiB.
+    /// How many bytes, counted by entries, are applied between two full syncs, whatever durability is asked for; 1 MiB.
     /// Only a single unit may take more.
     pub group_bytes: usize,
-    /// How many bytes, counted by entries, one unit may write; 512 KiB, which is about 512 small rows.
+    /// How many bytes, counted by entries, one unit may write; 1 MiB, which is about 1024 small rows.
     /// Large values and events are not counted: they are written ahead in pieces.
     pub unit_bytes: usize,
     /// How many units may wait to be committed before further ones wait for room; 1024.
@@ -82,8 +82,8 @@ impl Default for Limits {
             chunk_bytes: 8 * 1024,
             entry_bytes: 1024,
             group_units: 256,
-            group_bytes: 256 * 1024,
-            unit_bytes: 512 * 1024,
+            group_bytes: 1024 * 1024,
+            unit_bytes: 1024 * 1024,
             queue_units: 1024,
             recent_bytes: 16 * 1024 * 1024,
             aging: Duration::from_secs(60),
