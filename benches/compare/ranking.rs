@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aftercommit::ranking::{Board, Score};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 
 type Map = HashMap<u64, i64, foldhash::fast::RandomState>;
 
@@ -385,6 +385,18 @@ fn timed(count: usize, mut read: impl FnMut()) -> (f64, f64) {
     )
 }
 
+/// Reads for a second, with a pause after each, as pages are asked for.
+fn spaced(mut read: impl FnMut()) -> (f64, f64) {
+    let (begun, mut times) = (Instant::now(), Vec::new());
+    while begun.elapsed() < Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_micros(500));
+        let asked = Instant::now();
+        read();
+        times.push(asked.elapsed());
+    }
+    micros(times)
+}
+
 fn show((middle, late): (f64, f64)) -> String {
     let digits = |micros: f64| if micros < 10.0 { format!("{micros:.2}") } else { format!("{micros:.0}") };
     format!("{} / {}", digits(middle), digits(late))
@@ -422,12 +434,15 @@ fn measure(name: &str, mut contender: impl Contender + 'static, load: &[(u32, u3
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                shared.write().add_all(chunk);
+                let mut contender = shared.write();
+                contender.add_all(chunk);
+                // To whoever waits, as a reader would wait for long behind one who comes back at once.
+                RwLockWriteGuard::unlock_fair(contender);
             }
         });
-        let top = timed(reads, || drop(std::hint::black_box(shared.read().top())));
-        let page = timed(reads, || drop(std::hint::black_box(shared.read().page(deep))));
-        let rank = timed(reads, || drop(std::hint::black_box(shared.read().rank(any()))));
+        let top = spaced(|| drop(std::hint::black_box(shared.read().top())));
+        let page = spaced(|| drop(std::hint::black_box(shared.read().page(deep))));
+        let rank = spaced(|| drop(std::hint::black_box(shared.read().rank(any()))));
         stop.store(true, Ordering::Relaxed);
         format!("{} | {} | {}", show(top), show(page), show(rank))
     });
@@ -436,7 +451,8 @@ fn measure(name: &str, mut contender: impl Contender + 'static, load: &[(u32, u3
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let number = |place: usize, default: usize| arguments.get(place).map_or(default, |word| word.parse().expect("a number"));
+    let number =
+        |place: usize, default: usize| arguments.get(place).map_or(default, |word| word.parse().expect("a number"));
     let (count, items) = (number(0, 10_000_000), number(1, 500_000));
     let wanted = arguments.get(2).cloned().unwrap_or_default();
     let load = increments(count, items);
@@ -450,7 +466,9 @@ fn main() {
         count as f64 / begun.elapsed().as_secs_f64() / 1e6
     );
     drop(limit);
-    println!("| | million/s | top {TOP} | page in the middle | rank | top {TOP}, beside increments | page | rank | bytes an item |");
+    println!(
+        "| | million/s | top {TOP} | page in the middle | rank | top {TOP}, beside increments | page | rank | bytes an item |"
+    );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     let chosen = |name: &str| name.contains(&wanted);
     if chosen("board") {

@@ -397,14 +397,14 @@ impl BusBuilder {
         for listener in durable {
             ready.push(workers.take_up(bus.job(listener)).await?);
         }
+        // Only now that every listener has its cursor, so that nothing goes that one of them is to begin with.
+        retain(&bus.core, self.retention).await?;
+        ready.into_iter().for_each(|one| workers.start(one));
         #[cfg(feature = "ranking")]
         for ranking in &self.rankings {
             let started = ranking.started(&bus).await;
             started.map_err(|cause| StartError::Ranking { ranking: ranking.name(), cause: cause.into() })?;
         }
-        // Only now that every listener has its cursor, so that nothing goes that one of them is to begin with.
-        retain(&bus.core, self.retention).await?;
-        ready.into_iter().for_each(|one| workers.start(one));
         // Only now, so that everybody who is owed what is due has a place in the log.
         workers.schedule(Arc::new(Arrivals(Arc::downgrade(&bus.core))));
         if bus.core.archiving.is_some() || has_orphans {

@@ -14,13 +14,13 @@ pub struct Changes {
     versions: watch::Receiver<u64>,
     clock: Arc<dyn Clock>,
     pause: Duration,
+    /// Nobody was told anything yet: the first answer is the state as it is.
+    is_new: bool,
 }
 
 impl Changes {
-    pub(super) fn new(mut versions: watch::Receiver<u64>, clock: Arc<dyn Clock>, pause: Duration) -> Self {
-        // The first answer is the state as it is.
-        versions.mark_changed();
-        Self { versions, clock, pause }
+    pub(super) fn new(versions: watch::Receiver<u64>, clock: Arc<dyn Clock>, pause: Duration) -> Self {
+        Self { versions, clock, pause, is_new: true }
     }
 
     /// Comes back at once the first time, then when something has changed and `pause` has passed since that; however much changed
@@ -29,10 +29,10 @@ impl Changes {
     /// # Cancel safety
     /// Dropping the future loses no change: the next call tells it.
     pub async fn next(&mut self) -> Option<u64> {
-        self.versions.changed().await.ok()?;
-        // Marked as seen by `changed`; put back until the pause is over, so that a dropped future has not seen it.
-        self.versions.mark_changed();
-        if *self.versions.borrow() > 0 {
+        if !std::mem::take(&mut self.is_new) {
+            self.versions.changed().await.ok()?;
+            // Marked as seen by `changed`; put back until the pause is over, so that a dropped future has not seen it.
+            self.versions.mark_changed();
             self.clock.sleep(self.pause).await;
         }
         Some(*self.versions.borrow_and_update())

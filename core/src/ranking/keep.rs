@@ -10,14 +10,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::credit::Credits;
-use super::ranking::{Item, Ranking};
+use super::live::{Item, Ranking};
 use super::tally::{Map, Measured, Tally};
 use crate::bus::Bus;
 use crate::clock::{Clock, Timestamp};
@@ -32,26 +31,26 @@ use crate::transaction::Tx;
 /// By generation, window, item, and source.
 type Measures<K> = Counters<(u32, Timestamp, K, String)>;
 
-const KEPT: Table<String, Kept> = Table::new("aftercommit.rankings");
+pub(super) const KEPT: Table<String, Kept> = Table::new("aftercommit.rankings");
 
 /// By ranking, window and item.
 const CARRIED: Counters<(String, Timestamp, Vec<u8>)> = Counters::new("aftercommit.rankings.carried");
 
+/// What an event adds for which items.
+pub(super) type Measure<K, E> = Arc<dyn Fn(&E, &mut Credits<K>) + Send + Sync>;
+
 /// How many cells a unit of work removes or writes where there are many.
 const AT_ONCE: usize = 100;
 
-/// How often a rebuild looks whether it has caught up.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// What is stored about a ranking as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
+pub(super) struct Kept {
     /// The decimals of its measures.
     decimals: u8,
     /// The generation that serves.
-    serving: u32,
+    pub(super) serving: u32,
     /// The generation that each source counts into; the serving one where none is named.
-    sources: BTreeMap<String, u32>,
+    pub(super) sources: BTreeMap<String, u32>,
     /// The oldest window that is valid; what is before it is being removed.
     from: Timestamp,
 }
@@ -59,8 +58,8 @@ struct Kept {
 /// Which generation each source counts into.
 #[derive(Debug)]
 pub(super) struct Generations {
-    serving: u32,
-    sources: Vec<u32>,
+    pub(super) serving: u32,
+    pub(super) sources: Vec<u32>,
     from: Timestamp,
 }
 
@@ -78,7 +77,7 @@ pub(crate) trait Keeps: Send + Sync {
     /// Reads what is stored; before any delivery.
     fn begin(&self, store: &dyn Store, clock: &Arc<dyn Clock>) -> Result<(), Error>;
 
-    /// The bus runs, and has not delivered anything.
+    /// The bus runs.
     fn started(&self, bus: &Bus) -> BoxFuture<'static, Result<(), Error>>;
 }
 
@@ -121,6 +120,9 @@ impl<K: Item> Keeps for Ranking<K> {
                 let kept = ranking.kept();
                 bus.transaction_retrying(3, async |tx: &mut Tx| KEPT.put(tx, &name, &kept)).await?;
             }
+            if ranking.is_rebuilding() {
+                ranking.go_on(&bus);
+            }
             Ok(())
         }
         .boxed()
@@ -128,55 +130,6 @@ impl<K: Item> Keeps for Ranking<K> {
 }
 
 impl<K: Item> Ranking<K> {
-    /// Builds the ranking anew from the log while the old one serves, then puts the new one in its place.
-    ///
-    /// Its listeners go back to the beginning of the log, one after the other, and count into measures of their own; once all have
-    /// caught up with where the log ended when they began, those measures serve and the old ones are removed.
-    /// What the log does not hold any more is not counted: events that must be are declared `logged`.
-    /// A process that is killed meanwhile serves the old measures when it starts again, and a call of this goes on where it was.
-    ///
-    /// # Errors
-    /// Those of [`Bus::reset`] and of the store. The old measures serve then, and the next call goes on.
-    ///
-    /// # Cancel safety
-    /// As when the process is killed.
-    pub async fn rebuild(&self, bus: &Bus) -> Result<(), Error> {
-        let next = self.begin_building();
-        for (place, source) in self.0.sources.iter().enumerate() {
-            if self.0.generations.lock().sources[place] == next {
-                continue;
-            }
-            let mut kept = self.kept();
-            kept.sources.insert(source.name.to_owned(), next);
-            let ranking = self.clone();
-            bus.reset(&self.id(place), StartAt::Beginning, async move |tx: &mut Tx| {
-                KEPT.put(tx, &ranking.0.name.to_owned(), &kept)?;
-                tx.once_committed(move || ranking.0.generations.lock().sources[place] = next);
-                Ok::<_, Error>(())
-            })
-            .await?;
-        }
-        for place in 0..self.0.sources.len() {
-            self.went_back(bus, place).await?;
-        }
-        self.caught_up(bus).await?;
-        let mut kept = self.kept();
-        kept.serving = next;
-        let (ranking, name) = (self.clone(), self.0.name.to_owned());
-        let swapped = bus.transaction(async move |tx: &mut Tx| {
-            KEPT.put(tx, &name, &kept)?;
-            tx.once_committed(move || ranking.swap(next));
-            Ok::<_, Error>(())
-        });
-        swapped.await?;
-        self.tidy(bus).await
-    }
-
-    /// Whether a rebuild was begun and has not ended.
-    pub fn is_rebuilding(&self) -> bool {
-        self.0.tally.read().building.is_some()
-    }
-
     /// Removes what is stored of windows that are not kept any more, and of generations that a rebuild has left; called now and
     /// then, by a timer of the application's.
     ///
@@ -262,11 +215,11 @@ impl<K: Item> Ranking<K> {
     }
 
     /// The id of a source's durable listener.
-    fn id(&self, source: usize) -> String {
+    pub(super) fn id(&self, source: usize) -> String {
         format!("{}.{}", self.0.name, self.0.sources[source].name)
     }
 
-    fn kept(&self) -> Kept {
+    pub(super) fn kept(&self) -> Kept {
         let decimals = self.0.tally.read().tally.rules.measure.places();
         let generations = self.0.generations.lock();
         let sources =
@@ -301,55 +254,6 @@ impl<K: Item> Ranking<K> {
             base.insert(item, carried);
         }
         Ok(Tally::restored(rules, weights, (from, base), measured))
-    }
-
-    /// Makes room for what a rebuild counts; answers its generation.
-    fn begin_building(&self) -> u32 {
-        let generations = self.0.generations.lock();
-        let next = generations.sources.iter().copied().find(|generation| *generation != generations.serving);
-        let next = next.unwrap_or(generations.serving + 1);
-        drop(generations);
-        let mut state = self.0.tally.write();
-        if state.building.is_none() {
-            state.building = Some(state.tally.emptied());
-        }
-        next
-    }
-
-    fn swap(&self, next: u32) {
-        self.0.generations.lock().serving = next;
-        let mut state = self.0.tally.write();
-        if let Some(built) = state.building.take() {
-            state.tally = built;
-        }
-        drop(state);
-        self.changed();
-    }
-
-    /// Waits until a listener that was put back tells its new place: it answers a question before it tells its place,
-    /// and the next one after it.
-    async fn went_back(&self, bus: &Bus, source: usize) -> Result<(), Error> {
-        let id = self.id(source);
-        for _ in 0..2 {
-            bus.dead_letters(&id).counts().await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until all listeners have come to where the log ends now.
-    async fn caught_up(&self, bus: &Bus) -> Result<(), Error> {
-        let end = bus.log_end();
-        let ids: Vec<String> = (0..self.0.sources.len()).map(|place| self.id(place)).collect();
-        loop {
-            // The end is asked for first, so that a listener looks no further than it is.
-            let now = bus.log_end();
-            let lags = bus.lags().await?;
-            let mut own = lags.iter().filter(|lag| ids.contains(&lag.listener));
-            if own.all(|lag| now.0.saturating_sub(lag.behind) >= end.0) {
-                return Ok(());
-            }
-            self.clock().sleep(LOOK).await;
-        }
     }
 
     /// Items whose stored measures are to go.
@@ -400,7 +304,7 @@ pub(super) fn listen<K: Item, E: StoredEvent>(
     ranking: &Ranking<K>,
     source: usize,
     from_the_beginning: bool,
-    credit: Arc<dyn Fn(&E, &mut Credits<K>) + Send + Sync>,
+    credit: Measure<K, E>,
 ) -> Registration {
     let start = if from_the_beginning { StartAt::Beginning } else { StartAt::Now };
     let (id, ranking) = (ranking.id(source), ranking.clone());

@@ -56,9 +56,10 @@
 mod board;
 mod changes;
 mod credit;
+mod declare;
 mod keep;
-#[allow(clippy::module_inception)]
-mod ranking;
+mod live;
+mod rebuild;
 mod score;
 mod tally;
 mod window;
@@ -69,7 +70,8 @@ pub use aftercommit_macros::Ranked;
 pub use board::{Board, Entry, Ties};
 pub use changes::Changes;
 pub use credit::Credits;
+pub use declare::{Declaration, Ranked};
 pub(crate) use keep::Keeps;
-pub use ranking::{Declaration, Item, Moved, Parts, Ranked, Ranking};
+pub use live::{Item, Moved, Parts, Ranking};
 pub use score::{Scale, Score, ln, ln_1p};
 pub use window::{Windows, Zone};

@@ -1,7 +1,9 @@
 //! What a ranking holds in memory: measures by window, item and source, and the boards that follow from them.
 //!
 //! Everything here is a function of the measures and the weights, so that neither the sequence in which measures came nor what
-//! was asked in between makes a difference. Locks, stores and events are left to [`ranking`](super::ranking) and [`keep`](super::keep).
+//! was asked in between makes a difference. Locks, stores and events are left to `live` and `keep`.
+
+mod join;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -12,8 +14,8 @@ use smallvec::SmallVec;
 
 use super::board::{Board, Ties};
 use super::credit::WEIGHT;
-use super::score::{Scale, Score, divided, nearest};
-use super::window::{EPOCH, Kind, Windows};
+use super::score::{Scale, Score, divided};
+use super::window::Windows;
 use crate::clock::Timestamp;
 use crate::error::RankingError;
 
@@ -267,79 +269,6 @@ impl<K: Ord + Hash + Clone> Tally<K> {
         }
     }
 
-    fn settle_joined(&mut self, one: &Measured<K>, sources: usize) {
-        let Some(mut joined) = self.joined.take() else { return };
-        if let Kind::Sliding { .. } = self.rules.windows.kind {
-            if one.window >= self.first_joined() {
-                joined.measure(one, sources);
-                let score = joined.sums.get(&one.item).map(|sums| self.score(sums));
-                place(&mut joined, &self.rules, &one.item, score);
-            }
-        } else {
-            let score = self.decayed(&one.item);
-            place(&mut joined, &self.rules, &one.item, score);
-        }
-        self.joined = Some(joined);
-    }
-
-    /// The first window that is joined with the newest.
-    fn first_joined(&self) -> Timestamp {
-        let Some(newest) = self.newest() else { return Timestamp(0) };
-        match self.rules.windows.kind {
-            Kind::Sliding { slots, .. } => Windows { keep: Some(slots), ..self.rules.windows.clone() }.oldest(newest),
-            _ => self.rules.windows.oldest(newest),
-        }
-    }
-
-    /// What the windows are joined into, made anew: a newer one has come.
-    fn join(&mut self) {
-        if self.joined.is_none() {
-            return;
-        }
-        let mut joined = Window::new(self.rules.ties);
-        let from = self.first_joined();
-        let is_sliding = matches!(self.rules.windows.kind, Kind::Sliding { .. });
-        for window in self.windows.range(from..).map(|(_, window)| window) {
-            for (item, sums) in &window.sums {
-                let all = joined.sums.entry(item.clone()).or_default();
-                if is_sliding {
-                    all.resize(all.len().max(sums.len()), 0);
-                    all.iter_mut().zip(sums).for_each(|(all, sum)| *all = all.saturating_add(*sum));
-                }
-            }
-        }
-        let scores: Vec<(K, Score)> = joined
-            .sums
-            .iter()
-            .filter_map(|(item, sums)| {
-                let score = if is_sliding { Some(self.score(sums)) } else { self.decayed(item) };
-                score.map(|score| (item.clone(), score))
-            })
-            .collect();
-        fill(&mut joined, &self.rules, scores);
-        self.joined = Some(joined);
-    }
-
-    /// The score of an item in units of the newest epoch; older epochs halve it once for each half-life between.
-    fn decayed(&self, item: &K) -> Option<Score> {
-        let newest = self.newest()?;
-        let Kind::Decaying { half_life } = self.rules.windows.kind else { return None };
-        let epoch = half_life.saturating_mul(u64::from(EPOCH));
-        let mut total = 0_i128;
-        let mut is_there = false;
-        for (begin, window) in &self.windows {
-            let Some(sums) = window.sums.get(item) else { continue };
-            is_there = true;
-            let halved = (newest.0 - begin.0) / epoch * u64::from(EPOCH);
-            if let Ok(halved) = u32::try_from(halved)
-                && halved < 64
-            {
-                total += divided(self.weighted(sums), 1_i128 << halved);
-            }
-        }
-        is_there.then(|| self.rounded(total))
-    }
-
     /// The scores that measures come to.
     pub(super) fn score(&self, sums: &[i64]) -> Score {
         self.rounded(self.weighted(sums))
@@ -460,17 +389,6 @@ impl<K: Ord + Hash + Clone> Tally<K> {
                     self.let_go.push((*begin, one.item));
                 }
             }
-        }
-    }
-
-    /// By what a shown score of the joined board is to be multiplied: it is kept in units of its newest epoch's begin.
-    pub(super) fn as_of(&self, score: Score, now: Timestamp) -> Score {
-        match (&self.rules.windows.kind, self.newest()) {
-            (Kind::Decaying { .. }, Some(newest)) => {
-                let factor = self.rules.windows.decay(newest, now);
-                Score(nearest(score.0 as f64 * factor, 1).unwrap_or(score.0))
-            }
-            _ => score,
         }
     }
 }

@@ -101,9 +101,7 @@ async fn audit(on: &str, folder: &Path, acknowledged: usize) {
         })
         .collect();
     let expected = plainly(&plain, &[100_000, 700_000], 250_000);
-    if ranking.is_rebuilding() {
-        within(ranking.rebuild(&bus)).await.expect("it goes on where it was");
-    }
+    assert!(!ranking.is_rebuilding(), "a rebuild goes on by itself");
     assert_eq!(all(&ranking), expected, "each once");
     let cells: Counters<(u32, Timestamp, u32, String)> = Counters::new("kills.ranking");
     let stored = |bus: &Bus| {

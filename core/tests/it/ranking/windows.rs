@@ -245,5 +245,7 @@ async fn changes_are_told_at_a_pace() {
     assert!(futures::poll!(&mut dropped).is_pending(), "a future that was dropped lost no change, but its second");
     clock.advance(Duration::from_secs(1));
     within(dropped).await.expect("told");
+    let mut another = ranking.changes(Duration::from_secs(1));
+    within(another.next()).await.expect("the state as it is, at once");
     drop(bus);
 }

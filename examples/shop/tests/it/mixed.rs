@@ -71,8 +71,8 @@ fn plainly(told: &[Told]) -> BTreeMap<i32, Vec<(u64, i64)>> {
                 Kind::View => 0.1,
                 Kind::Like => 0.2,
                 _ => {
-                    let price: f64 = line.price.map_or(0.0, |price| price.to_string().parse().expect("a decimal"));
-                    0.7 * (price * line.units() as f64).ln_1p()
+                    let amount = line.amount().map_or(0, |amount| amount.ten_thousandths());
+                    0.7 * (amount as f64 / 1e4).ln_1p()
                 }
             };
             (line.day.number(), line.item, points)

@@ -1,4 +1,4 @@
-//! A ranking: what is declared of it, what is read off it, what changes it.
+//! A ranking that lives: what is read off it, and what changes it.
 
 use std::fmt;
 use std::hash::Hash;
@@ -6,19 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tokio::sync::watch;
 
-use super::board::{Board, Entry, Ties};
+use super::board::{Board, Entry};
 use super::changes::Changes;
 use super::credit::{Credits, WEIGHT};
-use super::keep::{self, Generations};
+use super::declare::Source;
+use super::keep::Generations;
 use super::score::{Scale, Score, nearest};
-use super::tally::{Dropped, GroupOf, Measured, Rules, Tally};
-use super::window::Windows;
+use super::tally::{Measured, Tally};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::error::RankingError;
-use crate::event::StoredEvent;
 use crate::key::Key;
 use crate::listener::Registration;
 
@@ -26,188 +25,6 @@ use crate::listener::Registration;
 pub trait Item: Key + Ord + Hash + Clone + fmt::Debug {}
 
 impl<K: Key + Ord + Hash + Clone + fmt::Debug> Item for K {}
-
-/// An event that says itself which item it counts for; `#[derive(Ranked)]` writes it.
-///
-/// ```
-/// use aftercommit::ranking::{Credits, Ranked};
-///
-/// struct Viewed { product: u64 }
-///
-/// impl Ranked<u64> for Viewed {
-///     const SOURCE: &'static str = "view";
-///     fn credit(&self, credits: &mut Credits<u64>) {
-///         credits.one(self.product);
-///     }
-/// }
-/// ```
-pub trait Ranked<K> {
-    /// What its measures are called in rankings; stored with them.
-    const SOURCE: &'static str;
-
-    /// Says how much it adds for which items.
-    fn credit(&self, credits: &mut Credits<K>);
-}
-
-pub(super) type Listen<K> = Arc<dyn Fn(&Ranking<K>, usize) -> Registration + Send + Sync>;
-
-pub(super) struct Source<K> {
-    pub(super) name: &'static str,
-    pub(super) listen: Listen<K>,
-}
-
-/// A ranking being declared; [`build`](Self::build) ends it.
-#[must_use = "a declaration ends with `build`"]
-pub struct Declaration<K> {
-    name: &'static str,
-    rules: Rules<K>,
-    carry: String,
-    sources: Vec<Source<K>>,
-    weights: Vec<String>,
-    ahead: Duration,
-    from_the_beginning: bool,
-}
-
-impl<K: Item> Declaration<K> {
-    /// How many decimals scores have, 6 unless said here. What differs by less is a tie.
-    pub fn scale(mut self, scale: Scale) -> Self {
-        self.rules.scale = scale;
-        self
-    }
-
-    /// How many decimals measures have, 9 unless said here; a source measures at most 9.2 * 10^18 units of an item in a window.
-    pub fn measure(mut self, scale: Scale) -> Self {
-        self.rules.measure = scale;
-        self
-    }
-
-    /// Which of two items with equal scores comes first; the lower one unless said here.
-    pub fn ties(mut self, ties: Ties) -> Self {
-        self.rules.ties = ties;
-        self
-    }
-
-    /// How time is divided; one window without end unless said here.
-    pub fn windows(mut self, windows: Windows) -> Self {
-        self.rules.windows = windows;
-        self
-    }
-
-    /// Lets each window begin with this part of the scores of the one before it, a decimal from 0 to 1: `0.5`.
-    ///
-    /// A late event that changes a window changes what those after it began with. Each window rounds once, to a score.
-    pub fn carry(mut self, part: impl Into<String>) -> Self {
-        self.carry = part.into();
-        self
-    }
-
-    /// Keeps at most so many items a window: when there are a quarter more, the worst are let go of, with their measures.
-    ///
-    /// An item that was let go of begins at nothing again, so that the tail of such a ranking depends on the sequence of events.
-    /// Goes with windows that stand alone: neither carried over, sliding nor decaying.
-    pub fn most_items(mut self, most: usize) -> Self {
-        self.rules.most_items = Some(most.max(1));
-        self
-    }
-
-    /// Ranks the items of each group too, by the text that `group` says; an item stays in its group.
-    pub fn group_by(mut self, group: impl Fn(&K) -> Option<String> + Send + Sync + 'static) -> Self {
-        let group: GroupOf<K> = Arc::new(group);
-        self.rules.group_of = Some(group);
-        self
-    }
-
-    /// Called with each window that is let go of, for an archive; it begins at the moment given.
-    ///
-    /// Called on whichever thread lets go, while nobody reads: it should hand on. After a restart it may be called again with the same.
-    pub fn on_drop(mut self, dropped: impl Fn(Timestamp, &Board<K>) + Send + Sync + 'static) -> Self {
-        let dropped: Dropped<K> = Arc::new(dropped);
-        self.rules.dropped = Some(dropped);
-        self
-    }
-
-    /// How far ahead of the clock an event may be, one day unless said here; one that is further is refused, and parks.
-    pub fn ahead(mut self, ahead: Duration) -> Self {
-        self.ahead = ahead;
-        self
-    }
-
-    /// Begins with the first event that the log holds, where the store does not know the ranking yet; else with what comes.
-    pub fn from_the_beginning(mut self) -> Self {
-        self.from_the_beginning = true;
-        self
-    }
-
-    /// Counts events of type `E`: `credit` says how much which items are given, `weight` what a unit of that is worth, a decimal of
-    /// at most six places.
-    ///
-    /// The name of a source is stored, and is that of its durable listener: `<ranking>.<source>`.
-    pub fn source<E: StoredEvent>(
-        mut self,
-        name: &'static str,
-        weight: impl Into<String>,
-        credit: impl Fn(&E, &mut Credits<K>) + Send + Sync + 'static,
-    ) -> Self {
-        let (credit, begin) = (Arc::new(credit), self.from_the_beginning);
-        let listen: Listen<K> = Arc::new(move |ranking, source| keep::listen(ranking, source, begin, credit.clone()));
-        self.sources.push(Source { name, listen });
-        self.weights.push(weight.into());
-        self
-    }
-
-    /// Counts events that say themselves for which items: see [`Ranked`].
-    pub fn counts<E: StoredEvent + Ranked<K>>(self, weight: impl Into<String>) -> Self {
-        self.source::<E>(E::SOURCE, weight, E::credit)
-    }
-
-    /// Ends the declaration.
-    ///
-    /// # Errors
-    /// [`RankingError::Declaration`] for what cannot be: no source, two of one name, a weight or a part that is none,
-    /// bounds that go with other windows.
-    pub fn build(self) -> Result<Ranking<K>, RankingError> {
-        let refused = |reason: String| RankingError::Declaration { ranking: self.name.to_owned(), reason };
-        if self.name.is_empty() {
-            return Err(refused("a ranking needs a name".to_owned()));
-        }
-        if self.sources.is_empty() {
-            return Err(refused("it has no source".to_owned()));
-        }
-        for (place, source) in self.sources.iter().enumerate() {
-            if self.sources[..place].iter().any(|other| other.name == source.name) {
-                return Err(refused(format!("two sources are named `{}`", source.name)));
-            }
-        }
-        let mut rules = self.rules;
-        let weights: Result<Vec<i64>, _> =
-            self.weights.iter().map(|text| WEIGHT.parse(text).map(|one| one.0)).collect();
-        let weights = weights.map_err(|cause| refused(cause.to_string()))?;
-        rules.carry = WEIGHT.parse(&self.carry).map_err(|cause| refused(cause.to_string()))?.0;
-        if !(0..=WEIGHT.one()).contains(&rules.carry) {
-            return Err(refused(format!("a part of {} cannot be carried over: it is 0 to 1", self.carry)));
-        }
-        let joins = rules.windows.joins();
-        if rules.carry != 0 && joins {
-            return Err(refused("a sliding or decaying ranking carries nothing over".to_owned()));
-        }
-        if rules.most_items.is_some() && (joins || rules.carry != 0) {
-            return Err(refused("items are bounded only where windows stand alone".to_owned()));
-        }
-        let generations = Generations::new(self.sources.len());
-        let inner = Inner {
-            name: self.name,
-            sources: self.sources,
-            ahead: self.ahead,
-            tally: RwLock::new(State { tally: Tally::new(rules, weights), building: None, missed: None }),
-            generations: Mutex::new(generations),
-            reweighing: Mutex::new(()),
-            version: watch::Sender::new(0),
-            too_late: AtomicU64::new(0),
-            clock: OnceLock::new(),
-        };
-        Ok(Ranking(Arc::new(inner)))
-    }
-}
 
 /// A live ranking, fed by events. Clones are the same one.
 ///
@@ -217,7 +34,7 @@ impl<K: Item> Declaration<K> {
 ///
 /// # Reading while events come
 /// Boards are read under a lock that many readers share; what a commit brings is added under the same lock, an event at a time.
-/// A reader never sees half an event. Opening a window that carries over, or joins others, puts its items in order under the lock.
+/// A reader never sees half an event, and may ask the ranking again while it reads. Opening a window that carries over, or joins others, puts its items in order under the lock.
 pub struct Ranking<K>(pub(super) Arc<Inner<K>>);
 
 impl<K> Clone for Ranking<K> {
@@ -229,12 +46,13 @@ impl<K> Clone for Ranking<K> {
 pub(super) struct Inner<K> {
     pub(super) name: &'static str,
     pub(super) sources: Vec<Source<K>>,
-    ahead: Duration,
+    pub(super) ahead: Duration,
     pub(super) tally: RwLock<State<K>>,
     pub(super) generations: Mutex<Generations>,
-    reweighing: Mutex<()>,
+    pub(super) reweighing: Mutex<()>,
+    pub(super) rebuilding: tokio::sync::Mutex<()>,
     pub(super) version: watch::Sender<u64>,
-    too_late: AtomicU64,
+    pub(super) too_late: AtomicU64,
     pub(super) clock: OnceLock<Arc<dyn Clock>>,
 }
 
@@ -243,32 +61,10 @@ pub(super) struct State<K> {
     /// What is rebuilt from the log while `tally` serves.
     pub(super) building: Option<Tally<K>>,
     /// What came while boards are made anew aside.
-    missed: Option<Vec<Vec<Measured<K>>>>,
+    pub(super) missed: Option<Vec<Vec<Measured<K>>>>,
 }
 
 impl<K: Item> Ranking<K> {
-    /// Begins the declaration of a ranking, whose name is stored.
-    pub fn declare(name: &'static str) -> Declaration<K> {
-        Declaration {
-            name,
-            rules: Rules {
-                scale: Scale::default(),
-                measure: Scale::decimals(9),
-                ties: Ties::default(),
-                windows: Windows::all_time(),
-                carry: 0,
-                most_items: None,
-                group_of: None,
-                dropped: None,
-            },
-            carry: "0".to_owned(),
-            sources: Vec::new(),
-            weights: Vec::new(),
-            ahead: Duration::from_secs(86_400),
-            from_the_beginning: false,
-        }
-    }
-
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.0.name
@@ -276,7 +72,7 @@ impl<K: Item> Ranking<K> {
 
     /// The decimals of its scores.
     pub fn scale(&self) -> Scale {
-        self.0.tally.read().tally.rules.scale
+        self.0.tally.read_recursive().tally.rules.scale
     }
 
     /// Its durable listeners, one for each source; `BusBuilder::ranking` takes them.
@@ -286,24 +82,24 @@ impl<K: Item> Ranking<K> {
 
     /// Reads the newest window's board; of a sliding or decaying ranking, the board of all its windows. `None` before the first event.
     pub fn current<R>(&self, read: impl FnOnce(&Board<K>) -> R) -> Option<R> {
-        self.0.tally.read().tally.current().map(|window| read(&window.board))
+        self.0.tally.read_recursive().tally.current().map(|window| read(&window.board))
     }
 
     /// Reads the board of the window that `at` belongs to; `None` if it is not kept.
     pub fn window<R>(&self, at: Timestamp, read: impl FnOnce(&Board<K>) -> R) -> Option<R> {
-        let state = self.0.tally.read();
+        let state = self.0.tally.read_recursive();
         let begin = state.tally.rules.windows.begin_of(at);
         state.tally.window(begin).map(|window| read(&window.board))
     }
 
     /// As [`current`](Self::current), of the items of one group: found by its name, without a look at the others.
     pub fn group<R>(&self, group: &str, read: impl FnOnce(&Board<K>) -> R) -> Option<R> {
-        self.0.tally.read().tally.current().and_then(|window| window.groups.get(group)).map(read)
+        self.0.tally.read_recursive().tally.current().and_then(|window| window.groups.get(group)).map(read)
     }
 
     /// As [`window`](Self::window), of the items of one group.
     pub fn group_of_window<R>(&self, at: Timestamp, group: &str, read: impl FnOnce(&Board<K>) -> R) -> Option<R> {
-        let state = self.0.tally.read();
+        let state = self.0.tally.read_recursive();
         let begin = state.tally.rules.windows.begin_of(at);
         state.tally.window(begin).and_then(|window| window.groups.get(group)).map(read)
     }
@@ -315,12 +111,12 @@ impl<K: Item> Ranking<K> {
 
     /// Where the kept windows begin, oldest first.
     pub fn windows(&self) -> Vec<Timestamp> {
-        self.0.tally.read().tally.begins().collect()
+        self.0.tally.read_recursive().tally.begins().collect()
     }
 
     /// How much of an item's score in the window of `at` was carried over from the one before, and how much it earned in it.
     pub fn parts(&self, at: Timestamp, item: &K) -> Parts {
-        let state = self.0.tally.read();
+        let state = self.0.tally.read_recursive();
         let begin = state.tally.rules.windows.begin_of(at);
         let carried = state.tally.carried(begin, item);
         Parts { carried, earned: state.tally.earned(begin, item).unwrap_or_default() }
@@ -328,7 +124,7 @@ impl<K: Item> Ranking<K> {
 
     /// Where an item stood in the window of `since`, and where it stands now.
     pub fn moved(&self, item: &K, since: Timestamp) -> Moved {
-        let state = self.0.tally.read();
+        let state = self.0.tally.read_recursive();
         let begin = state.tally.rules.windows.begin_of(since);
         let was = state.tally.window(begin).and_then(|window| window.board.rank(item));
         Moved { was, is: state.tally.current().and_then(|window| window.board.rank(item)) }
@@ -337,7 +133,7 @@ impl<K: Item> Ranking<K> {
     /// A score of a decaying ranking as it is at `now`: boards hold them in units of a common moment, which changes no order.
     /// Any other ranking's score as it is.
     pub fn as_of(&self, score: Score, now: Timestamp) -> Score {
-        self.0.tally.read().tally.as_of(score, now)
+        self.0.tally.read_recursive().tally.as_of(score, now)
     }
 
     /// What each source weighs.
@@ -503,7 +299,8 @@ impl<K: Item> Ranking<K> {
                 }
             }
         }
-        drop(state);
+        // To readers that wait, before the next event.
+        RwLockWriteGuard::unlock_fair(state);
         self.changed();
     }
 
