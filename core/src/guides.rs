@@ -14,6 +14,11 @@ guides! {
     resilience: "resilience.md",
 }
 
+#[cfg(feature = "ranking")]
+guides! {
+    ranking: "ranking.md",
+}
+
 guides! {
     listeners: "listeners.md",
     units: "units.md",

@@ -113,6 +113,7 @@
 //! - `tracing`: spans around units of work and listener calls.
 //! - `metrics`: counters, durations and gauges through the `metrics` facade.
 //! - `resilience`: circuit breaker, retry, rate limiter, time limiter, bulkhead and fallback around calls.
+//! - `ranking`: live rankings, from exact scores that durable listeners keep.
 //! - `tower`: pipelines of policies as layers of `tower`.
 //! - `testing`: a clock that tests move, a recorder, a failing store, and runs that a seed decides (`testing::sim`).
 
@@ -131,6 +132,8 @@ pub mod lock;
 pub mod observe;
 pub mod prelude;
 pub mod publication;
+#[cfg(feature = "ranking")]
+pub mod ranking;
 #[cfg(feature = "resilience")]
 pub mod resilience;
 pub mod runtime;
@@ -146,6 +149,8 @@ pub use event::Event;
 pub use key::Key;
 pub use transaction::{Phase, Tx};
 
+#[cfg(all(feature = "macros", feature = "ranking"))]
+pub use aftercommit_macros::Ranked;
 #[cfg(all(feature = "macros", feature = "resilience"))]
 pub use aftercommit_macros::resilient;
 #[cfg(all(feature = "macros", feature = "testing"))]

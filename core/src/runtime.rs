@@ -76,6 +76,8 @@ pub struct BusBuilder {
     forget_orphans_after: Option<Duration>,
     #[cfg(feature = "resilience")]
     policies: policies::Declared,
+    #[cfg(feature = "ranking")]
+    rankings: Vec<Arc<dyn crate::ranking::Keeps>>,
 }
 
 impl Bus {
@@ -104,6 +106,8 @@ impl Bus {
             forget_orphans_after: None,
             #[cfg(feature = "resilience")]
             policies: policies::Declared::default(),
+            #[cfg(feature = "ranking")]
+            rankings: Vec::new(),
         }
     }
 }
@@ -125,6 +129,13 @@ impl BusBuilder {
     pub fn listeners(mut self, listeners: impl IntoIterator<Item = Registration>) -> Self {
         self.listeners.extend(listeners);
         self
+    }
+
+    /// Keeps a ranking: adds its durable listeners, and reads what is stored of it before they are called.
+    #[cfg(feature = "ranking")]
+    pub fn ranking<K: crate::ranking::Item>(mut self, ranking: &crate::ranking::Ranking<K>) -> Self {
+        self.rankings.push(Arc::new(ranking.clone()));
+        self.listeners(ranking.listeners())
     }
 
     /// Adds one listener.
@@ -303,6 +314,11 @@ impl BusBuilder {
             Some(archiving) => Arc::new(ArchivedStore::new(store, archiving.archive())),
             None => store,
         };
+        #[cfg(feature = "ranking")]
+        for ranking in &self.rankings {
+            let begun = ranking.begin(&*store, &self.clock);
+            begun.map_err(|cause| StartError::Ranking { ranking: ranking.name(), cause: cause.into() })?;
+        }
         let activity = Arc::new(Activity::default());
         let watchdog = Arc::new(Watchdog::new(self.clock.clone(), watch.clone(), runtime.clone()));
         let mut taps = self.taps;
@@ -384,6 +400,11 @@ impl BusBuilder {
         // Only now that every listener has its cursor, so that nothing goes that one of them is to begin with.
         retain(&bus.core, self.retention).await?;
         ready.into_iter().for_each(|one| workers.start(one));
+        #[cfg(feature = "ranking")]
+        for ranking in &self.rankings {
+            let started = ranking.started(&bus).await;
+            started.map_err(|cause| StartError::Ranking { ranking: ranking.name(), cause: cause.into() })?;
+        }
         // Only now, so that everybody who is owed what is due has a place in the log.
         workers.schedule(Arc::new(Arrivals(Arc::downgrade(&bus.core))));
         if bus.core.archiving.is_some() || has_orphans {

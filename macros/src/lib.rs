@@ -8,6 +8,7 @@ mod around;
 mod event;
 mod key;
 mod listener;
+mod ranked;
 mod resilient;
 mod sim;
 mod support;
@@ -49,6 +50,44 @@ use syn::{DeriveInput, parse_macro_input};
 pub fn derive_event(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     event::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Says for which item an event counts in rankings, and how much: the trait `Ranked`.
+///
+/// ```
+/// use aftercommit::clock::Timestamp;
+/// use aftercommit::prelude::*;
+/// use aftercommit::ranking::{Ranked, Ranking, ln_1p};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Event, Ranked, Serialize, Deserialize)]
+/// #[event(name = "shop.sold")]
+/// #[ranked(source = "sale", points = |event| ln_1p(event.price * event.units))]
+/// struct Sold {
+///     #[ranked(item)]
+///     product: u64,
+///     price: f64,
+///     units: f64,
+///     #[ranked(at)]
+///     at: Timestamp,
+/// }
+///
+/// let ranking = Ranking::declare("shop.sales").counts::<Sold>("0.7").build();
+/// assert!(ranking.is_ok());
+/// ```
+///
+/// # On the type
+/// - `source = ".."`: what its measures are called in rankings; stored with them.
+/// - `points = |event| ..`: how much it counts, an `f64`; one unless said.
+/// - `crate = ::path`: where `aftercommit` is, if it is not called so.
+///
+/// # On a field
+/// - `item`: what it counts for; one field.
+/// - `at`: when it happened, a `Timestamp`; when it was published unless said.
+#[proc_macro_derive(Ranked, attributes(ranked))]
+pub fn derive_ranked(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    ranked::derive(&input).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// Makes a struct of keys a key: its bytes are those of its fields, in the order of declaration.

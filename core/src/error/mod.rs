@@ -11,6 +11,7 @@ mod listener;
 mod lock;
 mod policy;
 mod publish;
+mod ranking;
 mod start;
 mod store;
 mod unit;
@@ -22,6 +23,7 @@ pub use listener::{AfterError, ListenerError, Panicked};
 pub use lock::{LockError, Waits};
 pub use policy::{InvalidPolicy, PolicyError};
 pub use publish::PublishError;
+pub use ranking::RankingError;
 pub use start::{StartError, Warning};
 pub use store::{KeyError, StoreError};
 pub use unit::UnitError;
@@ -56,6 +58,9 @@ pub enum Error {
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A ranking refused what it was asked.
+    #[error(transparent)]
+    Ranking(#[from] RankingError),
     /// A resilience policy did not let a call through, or cut it short.
     #[error(transparent)]
     Policy(#[from] PolicyError),
@@ -95,6 +100,7 @@ impl Error {
             Error::Lock(_) => "lock",
             Error::Idempotency(_) => "idempotency",
             Error::DeadLetter(_) => "dead letter",
+            Error::Ranking(_) => "ranking",
             Error::Store(_) => "store",
             Error::Policy(PolicyError::CircuitOpen { .. }) => "circuit open",
             Error::Policy(PolicyError::RateLimited { .. }) => "rate limited",

@@ -87,6 +87,15 @@ pub enum StartError {
     /// A policy, a pipeline or a file of them cannot work.
     #[error(transparent)]
     Policy(#[from] InvalidPolicy),
+    /// What is stored of a ranking could not be read, or is of another declaration.
+    #[error("ranking `{ranking}` cannot be taken up")]
+    Ranking {
+        /// Its name.
+        ranking: &'static str,
+        /// Why.
+        #[source]
+        cause: super::BoxError,
+    },
     /// There is no tokio runtime to run on.
     #[error("a bus must be started inside a tokio runtime")]
     NoRuntime,

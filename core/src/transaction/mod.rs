@@ -287,6 +287,17 @@ impl Tx {
         self.enlist_after(Phase::AfterCompletion, order.into(), hook);
     }
 
+    /// Runs `hook` once the commit stands, before the locks are released and before anything else: for what in memory follows what is
+    /// stored. It neither waits nor fails, so that deliveries which enlist it share a commit as those do that only write.
+    #[cfg(feature = "ranking")]
+    pub(crate) fn once_committed(&mut self, hook: impl FnOnce() + Send + 'static) {
+        let hook = Box::new(move |_| {
+            hook();
+            std::future::ready(Ok(())).boxed()
+        });
+        self.synchronizations.enlist_at_commit(hook);
+    }
+
     fn enlist_after(
         &mut self,
         phase: Phase,

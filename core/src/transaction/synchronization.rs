@@ -112,6 +112,14 @@ impl Synchronizations {
         self.queue(phase).push(Entry { order, what });
     }
 
+    /// Enlists a hook that runs once the commit stands, before anything else does.
+    #[cfg(feature = "ranking")]
+    pub(crate) fn enlist_at_commit(&mut self, hook: AfterHook) {
+        self.after_hooks.push(Some(hook));
+        let what = What::Hook(u32::try_from(self.after_hooks.len() - 1).unwrap_or(u32::MAX));
+        self.at_commit.push(Entry { order: Order::FIRST, what });
+    }
+
     fn queue(&mut self, phase: Phase) -> &mut Vec<Entry> {
         match phase {
             // Immediate listeners are never enlisted; a before-commit entry is what comes nearest.
@@ -158,9 +166,10 @@ impl Synchronizations {
             && self.undone.is_empty())
     }
 
-    /// Whether nothing was ever enlisted.
+    /// Whether nothing was ever enlisted but hooks that run once the commit stands, before anything else.
     pub(crate) fn is_empty(&self) -> bool {
-        self.published.is_empty() && self.before_hooks.is_empty() && self.after_hooks.is_empty()
+        // With no event published, hooks are all that can be among those.
+        self.published.is_empty() && self.before_hooks.is_empty() && self.after_hooks.len() == self.at_commit.len()
     }
 
     pub(crate) fn event(&self, index: u32) -> &Arc<dyn Steps> {

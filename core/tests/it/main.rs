@@ -25,6 +25,7 @@ mod lc;
 mod locks;
 mod metering;
 mod publications;
+mod ranking;
 mod resilience;
 mod retention;
 mod review;

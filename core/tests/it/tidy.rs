@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 12] = [
     &["listener"],
     &["consumer"],
     &["bus"],
-    &["adapters"],
+    &["adapters", "ranking"],
     &["runtime"],
     &["testing"],
 ];

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use aftercommit::observe::Notice;
 use aftercommit::prelude::*;
+use aftercommit::ranking::Ranking;
 use aftercommit::store::{ParkedCause, Store};
 use aftercommit::table::Reader;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Events, ShopError, told};
+use crate::ranking;
 use crate::run::RunId;
 use crate::score::Scoring;
 
@@ -23,6 +25,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// A running shop.
 pub struct Shop {
     bus: Bus,
+    ranking: Ranking<u64>,
     broken: Arc<OnceLock<Broken>>,
 }
 
@@ -84,14 +87,14 @@ impl Shop {
     }
 
     async fn wire(store: Arc<dyn Store>, scoring: Scoring) -> Result<Self, ShopError> {
+        let ranking = ranking::declare(scoring).build().map_err(aftercommit::Error::from)?;
         let broken: Arc<OnceLock<Broken>> = Arc::default();
         let watched = broken.clone();
         let bus = Bus::builder()
             .shared_store(store)
-            .state(scoring)
+            .ranking(&ranking)
             .linked()
             .require_module("shop::catalog")
-            .require_module("shop::ranking")
             // A listener that adds numbers cannot take the process with it: whatever killed it, call again.
             .crash_limit(0)
             .observer(move |notice: &Notice<'_>| {
@@ -103,12 +106,17 @@ impl Shop {
             })
             .start()
             .await?;
-        Ok(Self { bus, broken })
+        Ok(Self { bus, ranking, broken })
     }
 
     /// The shop's bus.
     pub fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    /// The ranking that it keeps.
+    pub fn ranking(&self) -> &Ranking<u64> {
+        &self.ranking
     }
 
     /// Waits until the durable listeners have done everything they are owed.

@@ -42,9 +42,9 @@ pub async fn replay(
         shop.settled().await?;
         shop.finish(&run).await?;
         let settled = started.elapsed();
-        let mut reader = shop.bus().reader()?;
-        let scores = ranking::scores(&mut reader).map(|score| score.map_err(ShopError::from));
-        report::rankings(scores, args.top.get(), out)?;
+        for day in ranking::days(shop.ranking(), args.top.get()) {
+            writeln!(out, "{day}")?;
+        }
         out.flush()?;
         progress.finish(&source.name());
         Summary { replayed, applied, settled }.print();

@@ -18,7 +18,8 @@ pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 pub struct Day(i32);
 
 impl Day {
-    const FIRST: i32 = -719_162;
+    /// The number of the first one.
+    pub(crate) const FIRST: i32 = -719_162;
     const LAST: i32 = 2_932_896;
 
     /// The day of a moment in milliseconds since 1970-01-01 UTC; nothing outside the years 0001 to 9999.

@@ -7,6 +7,7 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::io::{self, Write};
 
+use aftercommit::ranking;
 use serde::{Deserialize, Serialize};
 
 use crate::day::Day;
@@ -33,8 +34,8 @@ pub struct Ranked {
     pub rank: u64,
     /// The item.
     pub item: u64,
-    /// Its score.
-    pub score: Score,
+    /// Its score, in millionths.
+    pub score: ranking::Score,
 }
 
 impl Ranking {
@@ -53,8 +54,10 @@ impl Ranking {
                 best.pop();
             }
         }
-        let top =
-            (1..).zip(best.into_sorted_vec()).map(|(rank, (_, item, score))| Ranked { rank, item, score }).collect();
+        let top = (1..)
+            .zip(best.into_sorted_vec())
+            .map(|(rank, (_, item, score))| Ranked { rank, item, score: ranking::Score(score.millionths()) })
+            .collect();
         Self { day, ranked_items, top }
     }
 }
@@ -66,6 +69,7 @@ impl fmt::Display for Ranking {
         write!(f, r#"{{"day":"{day}","ranked_items":{ranked_items},"top":["#)?;
         for (place, Ranked { rank, item, score }) in top.iter().enumerate() {
             let comma = if place == 0 { "" } else { "," };
+            let score = ranking::Scale::decimals(6).show(*score);
             write!(f, r#"{comma}{{"rank":{rank},"item":{item},"score":{score}}}"#)?;
         }
         f.write_str("]}")

@@ -12,7 +12,7 @@ use crate::score::Scoring;
 /// The rules by which this version cuts a log into units and scores it.
 ///
 /// Raised whenever the same log would be worked off differently, so that an older run is not continued by other rules.
-const RULES: u32 = 1;
+const RULES: u32 = 2;
 
 /// The identity of a run.
 ///

@@ -2,8 +2,8 @@
 //!
 //! Scores are integers in units of 10^-12, so that sums are exact: no order of summation and no machine changes them.
 //! Weights have at most six decimals, which are kept exactly.
-//! The one irrational number, the logarithm of a purchase's value, is computed by `libm` (the same instructions
-//! on every machine, unlike the system's own `ln_1p`) and rounded once to a unit, half a unit off at most.
+//! The one irrational number, the logarithm of a purchase's value, is computed by the same instructions
+//! on every machine (unlike the system's own `ln_1p`) and rounded once to a unit, half a unit off at most.
 //! A sum of `n` such rows is therefore within `n / 2` units of the true one: with a thousand rows of one item in a day,
 //! 5 * 10^-10, far below the 10^-6 to which [`Score::millionths`] rounds once, at the very end.
 //! 10^-9 would not do: in real data true sums come within 2 * 10^-10 of the middle between two millionths.
@@ -82,7 +82,7 @@ impl Weight {
     /// This weight times the natural logarithm of one plus the amount.
     fn of_value(self, amount: Money) -> Score {
         let weight = f64::from(self.0) / 1_000_000.0;
-        let points = weight * libm::log1p(amount.to_f64());
+        let points = weight * aftercommit::ranking::ln_1p(amount.to_f64());
         // At most 1,000 * ln(1 + 10^14), which is far inside the range.
         Score((points * ONE as f64).round() as i64)
     }

@@ -3,6 +3,7 @@
 mod bad_logs;
 mod command;
 mod generated;
+mod mixed;
 mod overlap;
 mod plain;
 mod real_data;

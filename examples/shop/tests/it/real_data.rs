@@ -16,7 +16,7 @@ use shop::score::Scoring;
 use crate::{plain, replayed, shop as running};
 
 /// The folder of a data set, if `shared/data` is beside the workspace or further up.
-fn folder(name: &str) -> Option<PathBuf> {
+pub(crate) fn folder(name: &str) -> Option<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
     let mut beside = workspace.ancestors().skip(1).map(|folder| folder.join("shared/data").join(name));
     let found = beside.find(|folder| folder.join("events.csv.gz").is_file());

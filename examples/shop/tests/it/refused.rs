@@ -146,16 +146,16 @@ fn data_of_another_store_is_refused_by_its_name_and_not_touched() {
 
 #[test]
 fn a_sum_that_leaves_its_range_is_an_error_with_its_cause_and_prints_no_report() {
-    // A thousand points a view: 9.2 million fit.
-    let lines = vec!["1,7,view,5,,,"; 9_300];
+    // A hundred million million a line: nine such sums fit.
+    let lines = vec!["1,7,purchase,5,1000000,100000000,"; 12];
     let log = Log::of(&lines);
-    let args = [text(&log.path), "--weights", "view=1000"];
+    let args = [text(&log.path)];
     let store = MemoryStore::new();
     for _ in 0..2 {
         let error = replay(&args, || store.reopen()).unwrap_err();
         let ShopError::Parked { listener, events, cause } = &error else { panic!("{error}") };
-        assert_eq!((listener.as_str(), events.0), ("shop.rank-views", 77));
-        assert!(cause.contains("of table `shop.scores` would overflow"), "{cause}");
+        assert_eq!((listener.as_str(), events.0), ("shop.revenue", 3));
+        assert!(cause.contains("of table `shop.revenue` would overflow"), "{cause}");
     }
 }
 
