@@ -342,10 +342,11 @@ pub enum CursorChange {
         position: Position,
     },
     /// The listener is about to be called with `position`, and may take the process with it.
+    /// The mark goes when `position` is settled, parked again, or cleared.
     Suspect {
         /// What is delivered.
         position: Position,
-        /// How many times in a row the process ended during this call, this one counted.
+        /// How many times in a row the process ended while it was called alone, this one counted; 0 if others are called with it.
         count: u32,
     },
     /// The call marked by `Suspect` came back.
@@ -436,14 +437,14 @@ impl std::fmt::Display for ParkedCause {
     }
 }
 
-/// A delivery during which the process ended.
+/// A delivery during which the process ended, or one that was marked with it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Suspect {
     /// The durable listener.
     pub listener: String,
     /// What was delivered.
     pub position: Position,
-    /// How many times in a row.
+    /// How many times in a row while it was called alone.
     pub count: u32,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
+use super::suspects::ON_PROBATION;
 use super::{Called, Worker};
 use crate::clock::Timestamp;
 use crate::consumer::ack::Kept;
@@ -15,7 +16,7 @@ use crate::error::{BoxError, Panicked, StoreError};
 use crate::event::Envelope;
 use crate::listener::{AckMode, Durable};
 use crate::observe::Notice;
-use crate::store::{CursorChange, Durability, Ending, ParkedCause};
+use crate::store::{Ending, ParkedCause};
 
 impl Worker {
     /// Calls what may be called, as far as the concurrency allows.
@@ -33,10 +34,9 @@ impl Worker {
                 asked = self.progress.asked();
             }
             let Some(next) = self.lanes.first_ready().filter(|_| self.is_active()) else { break };
-            let suspicious = !self.marked.is_empty() || (self.under_suspicion > 0 && next <= self.suspected_to);
-            if suspicious {
+            if self.suspicion.is_suspect(next) {
                 if self.lanes.called() > 0 {
-                    // One at a time, until what may have ended the process has come back.
+                    // Alone: once everything else has come back.
                     return Ok(());
                 }
                 self.lanes.spread();
@@ -49,18 +49,47 @@ impl Worker {
                 }
                 continue;
             }
-            if !self.is_batch_due() {
+            let on_probation = self.suspicion.is_on_probation(next);
+            if !self.is_batch_due() || (on_probation && self.acks.pressing() >= ON_PROBATION) {
                 return Ok(());
             }
-            let taken = self.lanes.take(self.at_once());
-            self.lingering = None;
-            let called = self.load_all(taken).await?;
-            if !called.is_empty() {
+            let mut calls = vec![self.take_next().await?];
+            if on_probation {
+                self.take_beside(&mut calls).await?;
+                self.put_on_probation(&calls).await?;
+                if self.progress.was_asked_since(asked) {
+                    // What was asked comes first; as if they had never been taken.
+                    for called in calls {
+                        self.take_in(called, Vec::new()).await?;
+                    }
+                    continue;
+                }
+            }
+            for called in calls.into_iter().filter(|called| !called.is_empty()) {
                 self.call(called, asked);
             }
         }
         if !self.lanes.has_ready() {
             self.lingering = None;
+        }
+        Ok(())
+    }
+
+    /// What is handed over next.
+    async fn take_next(&mut self) -> Result<Vec<Called>, StoreError> {
+        let taken = self.lanes.take(self.at_once());
+        self.lingering = None;
+        self.load_all(taken).await
+    }
+
+    /// Takes further ones that are called at once, each by a task of its own, so that one commit marks them all.
+    async fn take_beside(&mut self, calls: &mut Vec<Vec<Called>>) -> Result<(), StoreError> {
+        let Durable { concurrency, batch, .. } = self.job.durable;
+        while batch.is_none()
+            && self.calls.len() + calls.len() < concurrency
+            && self.lanes.first_ready().is_some_and(|next| !self.suspicion.is_suspect(next))
+        {
+            calls.push(self.take_next().await?);
         }
         Ok(())
     }
@@ -92,7 +121,7 @@ impl Worker {
                 Some(envelope) => loaded.push(Called { key, pending, envelope, ticket: 0 }),
                 None => {
                     // Pruned under our feet can only be what is settled; so is what was erased.
-                    self.marked.remove(&pending.position);
+                    self.suspicion.acquit(pending.position);
                     self.close(&key, &pending, None).await?;
                 }
             }
@@ -127,6 +156,8 @@ impl Worker {
             }
             _ => usize::MAX,
         };
+        let is_on_probation = self.lanes.first_ready().is_some_and(|next| self.suspicion.is_on_probation(next));
+        let room = if is_on_probation { room.min(ON_PROBATION) } else { room };
         self.run_length.min(room).max(1)
     }
 
@@ -142,7 +173,7 @@ impl Worker {
     }
 
     /// What a handler is given to call them.
-    fn put_together(&self, called: &mut [Called], asked: u64) -> (Vec<Due>, Run) {
+    pub(super) fn put_together(&self, called: &mut [Called], asked: u64) -> (Vec<Due>, Run) {
         let desk = self.progress.desk();
         let subjects = called.iter_mut().map(|one| {
             one.ticket = desk.draw();
@@ -178,40 +209,6 @@ impl Worker {
         }
     }
 
-    /// Calls a delivery that may have ended the process: marked on the disk, and alone among all listeners.
-    async fn call_suspect(&mut self, mut called: Called) -> Result<(), StoreError> {
-        let ground = self.ground.clone();
-        let mut stop = ground.stop.clone();
-        let alone = tokio::select! {
-            biased;
-            () = stop.stopped() => {
-                self.lanes.give_back(&called.key);
-                return Ok(());
-            }
-            alone = ground.one_suspect.lock() => alone,
-        };
-        let position = called.pending.position;
-        let crashes = self.marked.remove(&position).unwrap_or(0);
-        self.under_suspicion = self.under_suspicion.saturating_sub(1);
-        let limit = self.ground.crash_limit;
-        if limit > 0 && crashes >= limit {
-            let attempts = called.pending.tried.attempts;
-            return self.give_up(called, attempts, ParkedCause::Crashed(crashes)).await;
-        }
-        let mark = CursorChange::Suspect { position, count: crashes + 1 };
-        self.record(vec![mark], self.ground.durability.max(Durability::Flush)).await?;
-        let (due, run) = self.put_together(std::slice::from_mut(&mut called), self.progress.asked());
-        let call = self.job.handler.clone().call(due, run);
-        let call = self.ground.activity.track(self.job.listener.clone(), call);
-        let verdicts = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
-        drop(alone);
-        // Without a commit that soon follows, a crash of something else would count for it too.
-        let no_commit_follows = self.job.durable.ack.gathers() || ground.durability < Durability::Flush;
-        let durability = if no_commit_follows { Durability::Flush } else { Durability::Buffered };
-        self.record(vec![CursorChange::Cleared { position }], durability).await?;
-        self.take_in(vec![called], verdicts).await
-    }
-
     /// Takes in what a call came to: a verdict for each delivery, in their order.
     pub(super) async fn take_in(&mut self, called: Vec<Called>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
         let (several, count, now) = (called.len() > 1, called.len(), self.ground.clock.now());
@@ -219,6 +216,7 @@ impl Worker {
         if self.lanes.went_straight() && done < count {
             self.put_back(&called[done..]);
         }
+        self.end_probation(&called, &verdicts).await?;
         let mut blamed: Option<BoxError> = None;
         let mut verdicts = verdicts.into_iter();
         for one in called {
@@ -274,12 +272,13 @@ impl Worker {
     async fn handled(&mut self, called: Called, now: Timestamp) -> Result<(), StoreError> {
         self.failures = 0;
         let Called { key, pending, envelope, .. } = called;
-        let kept = match (pending.parked, pending.tried.attempts) {
-            (true, _) => Kept::Parked,
-            (false, 0) => Kept::Nothing,
-            (false, _) => Kept::Redelivery,
+        let is_pressing = self.suspicion.is_on_probation(pending.position);
+        let kept = match pending.parked {
+            true => Kept::Parked,
+            false if is_pressing || pending.tried.attempts > 0 => Kept::Row,
+            false => Kept::Nothing,
         };
-        self.acks.add(pending.position, kept, now);
+        self.acks.add(pending.position, kept, is_pressing, now);
         self.close(&key, &pending, Some(&envelope)).await
     }
 
@@ -315,7 +314,7 @@ impl Worker {
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Vec<Verdict> {
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Vec<Verdict> {
     // The listener's own panics are contained where it is called; of a batch the others are called again.
     vec![Verdict::Failed(Panicked::from_payload(panic).into())]
 }
