@@ -16,7 +16,7 @@ use crate::listener::AckMode;
 use crate::store::{CursorChange, Durability, Position};
 
 /// More is not gathered, whatever the mode says.
-const MOST: usize = 1 << 16;
+pub(super) const MOST: usize = 1 << 16;
 
 /// What was handled and is not settled.
 pub(super) struct Acks {

@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 use super::ack::{Acks, Moment};
 use super::dead_letter::{DeadLetters, Replay, Replays};
 use super::introduce::{describe, introduce};
-use super::lane::{LaneKey, Lanes, Pending, Tried};
+use super::lane::{LaneKey, Pending, Tried};
+use super::lanes::Lanes;
 use super::record::record;
 use super::{Ground, Job, Verdict};
 use crate::clock::Timestamp;
@@ -47,6 +48,8 @@ pub(super) struct Worker {
     progress: Arc<Progress>,
     /// What the store has settled, what is being settled, and what this listener is not owed.
     known: Cursor,
+    /// The names under which there may be something for this listener in the log.
+    names: Vec<String>,
     /// The low-water mark the store was last told.
     reported: u64,
     next: Position,
@@ -96,6 +99,7 @@ impl Worker {
     ) -> Result<Self, StoreError> {
         let mut worker = Self {
             known: Cursor::default(),
+            names: Vec::new(),
             reported: 0,
             next: Position(0),
             lanes: Lanes::default(),
@@ -130,6 +134,8 @@ impl Worker {
     async fn load(&mut self) -> Result<(), StoreError> {
         let Job { listener, formerly, events, durable, .. } = &self.job;
         self.known = introduce(&self.ground, listener, formerly, events, durable.start).await?;
+        let before = self.known.takes().before().iter().map(|(name, _)| name.clone());
+        self.names = events.iter().map(|name| (*name).to_owned()).chain(before).collect();
         self.described = describe(&self.ground, listener, formerly, &self.known).await?;
         self.halted |= self.described.paused.is_some();
         self.progress.desk().clear();
@@ -335,26 +341,24 @@ impl Worker {
         let stop = self.ground.stop.clone();
         while self.next <= end && self.has_room() && !stop.is_stopping() && !self.halted {
             let room = self.job.durable.look_ahead - self.lanes.len();
-            let page = self.ground.store.read_log(self.next, room, WINDOW_BYTES / 4).await?;
-            let Some(last) = page.last().map(|event| event.position) else {
-                // Gaps are legal: nothing is left between here and the end.
-                self.pass_by(self.next, end.next());
-                break;
-            };
-            let mut behind = Vec::new();
-            for event in page {
+            let page = self.ground.store.read_log_of(&self.names, self.next, room, WINDOW_BYTES / 4).await?;
+            let (mut behind, mut is_met) = (Vec::new(), true);
+            for event in page.events {
                 self.pass_by(self.next, event.position);
                 let position = event.position;
-                if !self.meet(event, &mut behind) {
+                is_met = self.meet(event, &mut behind);
+                if !is_met {
+                    // There is no room for it: it stays the next to be met.
                     break;
                 }
                 self.next = position.next();
             }
             self.park_all(behind).await?;
-            if self.next <= last {
-                // There is no room for it: it stays the next to be met.
+            if !is_met {
                 break;
             }
+            // Gaps are legal, and what lies there is for others.
+            self.pass_by(self.next, page.next);
             // A long log is passed by in pages, and others get their turn in between.
             tokio::task::yield_now().await;
         }
@@ -409,6 +413,7 @@ impl Worker {
                 }
             };
         }
+        self.suspicion.met(position);
         let redelivery = self.redeliveries.remove(&position);
         self.window_bytes += envelope.weight();
         let envelope = (self.window_bytes <= WINDOW_BYTES).then_some(envelope);

@@ -28,6 +28,7 @@ use std::any::Any;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -88,6 +89,26 @@ pub trait Store: Send + Sync + 'static {
     /// Events from `from` on, ascending, at most `max_events` and about `max_bytes` (at least one event if there is one).
     /// Never past [`delivered_up_to`](Self::delivered_up_to). An erased event is a gap.
     fn read_log(&self, from: Position, max_events: usize, max_bytes: usize) -> StoreFuture<'_, Vec<LogEvent>>;
+
+    /// As [`read_log`](Self::read_log), of the events that are stored under one of `names`. What others hold need not be looked at, and a
+    /// page may be empty although events follow: the next begins where it says.
+    fn read_log_of<'a>(
+        &'a self,
+        names: &'a [String],
+        from: Position,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> StoreFuture<'a, LogPage> {
+        async move {
+            let end = *self.delivered_up_to().borrow();
+            let mut events = self.read_log(from, max_events, max_bytes).await?;
+            // Nothing is left between here and the end.
+            let next = events.last().map_or(from.max(end.next()), |last| last.position.next());
+            events.retain(|event| names.contains(&event.envelope.header.name));
+            Ok(LogPage { events, next })
+        }
+        .boxed()
+    }
 
     /// The event at `position`, if the log still holds it and it was not erased.
     fn read_event(&self, position: Position) -> StoreFuture<'_, Option<LogEvent>>;
@@ -257,6 +278,15 @@ impl<T: Into<Error>> From<T> for CommitError {
     fn from(error: T) -> Self {
         CommitError::Refused(error.into())
     }
+}
+
+/// Events of the log, and where it goes on behind them.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// Ascending.
+    pub events: Vec<LogEvent>,
+    /// Everything before it that was asked for is in [`events`](Self::events), or in a page before.
+    pub next: Position,
 }
 
 /// An event at its place in the log. Cheap to clone.

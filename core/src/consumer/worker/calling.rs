@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 
 use super::suspects::ON_PROBATION;
-use super::{Called, Worker};
+use super::{Called, WINDOW_BYTES, Worker};
 use crate::clock::Timestamp;
 use crate::consumer::ack::Kept;
 use crate::consumer::lane::{LaneKey, Pending};
@@ -77,7 +77,7 @@ impl Worker {
 
     /// What is handed over next.
     async fn take_next(&mut self) -> Result<Vec<Called>, StoreError> {
-        let taken = self.lanes.take(self.at_once());
+        let taken = self.lanes.take_of(self.sequences_at_once(), self.at_once());
         self.lingering = None;
         self.load_all(taken).await
     }
@@ -87,6 +87,7 @@ impl Worker {
         let Durable { concurrency, batch, .. } = self.job.durable;
         while batch.is_none()
             && self.calls.len() + calls.len() < concurrency
+            && calls.iter().map(Vec::len).sum::<usize>() < ON_PROBATION
             && self.lanes.first_ready().is_some_and(|next| !self.suspicion.is_suspect(next))
         {
             calls.push(self.take_next().await?);
@@ -109,22 +110,34 @@ impl Worker {
         self.lingering.get_or_insert(now).saturating_add(batch.linger) <= now
     }
 
-    /// The deliveries with their events, without those whose event is gone.
+    /// The deliveries with their events, without those whose event is gone. Where they are large not all are called at once.
     async fn load_all(&mut self, taken: Vec<(LaneKey, Pending)>) -> Result<Vec<Called>, StoreError> {
         let mut loaded = Vec::with_capacity(taken.len());
-        for (key, mut pending) in taken {
+        let (mut taken, mut bytes) = (taken.into_iter(), 0);
+        while bytes < WINDOW_BYTES
+            && let Some((key, mut pending)) = taken.next()
+        {
             let held = match pending.envelope.take() {
                 None => self.load_event(&pending).await?,
                 held => held,
             };
             match held {
-                Some(envelope) => loaded.push(Called { key, pending, envelope, ticket: 0 }),
+                Some(envelope) => {
+                    bytes += envelope.weight();
+                    loaded.push(Called { key, pending, envelope, ticket: 0 });
+                }
                 None => {
                     // Pruned under our feet can only be what is settled; so is what was erased.
                     self.suspicion.acquit(pending.position);
                     self.close(&key, &pending, None).await?;
                 }
             }
+        }
+        let rest: Vec<_> = taken.collect();
+        if self.lanes.went_straight() {
+            self.lanes.take_back(rest);
+        } else {
+            rest.iter().for_each(|(key, _)| self.lanes.give_back(key));
         }
         Ok(loaded)
     }
@@ -142,23 +155,39 @@ impl Worker {
     }
 
     /// How many are handed over at once: a batch, or a run, which is longer each time that all went well.
-    /// A run only of what is called one at a time anyway, and not past the count it is settled by.
+    /// A run only of what waits for nothing but its worker: what is called one at a time, or shares commits. It does not go past the count
+    /// it is settled by, and leaves their share to those that are called beside it.
     pub(super) fn at_once(&self) -> usize {
         let Durable { concurrency, ack, batch, .. } = self.job.durable;
         if let Some(batch) = batch {
             return batch.max;
         }
         let room = match ack {
-            _ if concurrency > 1 => 1,
+            _ if concurrency > 1 && !self.job.shares_commits => 1,
             AckMode::Manual | AckMode::ManualImmediate => 1,
             AckMode::Count(count) | AckMode::CountOrTime(count, _) if !self.acks.is_settling() => {
                 count.saturating_sub(self.acks.gathered())
             }
+            _ if concurrency > 1 => self.share_of(self.lanes.len() - self.lanes.called()),
             _ => usize::MAX,
         };
         let is_on_probation = self.lanes.first_ready().is_some_and(|next| self.suspicion.is_on_probation(next));
         let room = if is_on_probation { room.min(ON_PROBATION) } else { room };
         self.run_length.min(room).max(1)
+    }
+
+    /// The share of one of the calls that can still be made, if `count` things are shared by all of them.
+    fn share_of(&self, count: usize) -> usize {
+        let free = self.job.durable.concurrency.saturating_sub(self.calls.len());
+        count.div_ceil(free.max(1))
+    }
+
+    /// Of how many sequences they are at most. A batch is of as many as there are.
+    fn sequences_at_once(&self) -> usize {
+        match self.job.durable {
+            Durable { batch: None, concurrency: 2.., .. } => self.share_of(self.lanes.ready()),
+            _ => usize::MAX,
+        }
     }
 
     /// Calls them; the worker had been asked something so often when it was decided to.
@@ -210,13 +239,20 @@ impl Worker {
     }
 
     /// Takes in what a call came to: a verdict for each delivery, in their order.
-    pub(super) async fn take_in(&mut self, called: Vec<Called>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
+    pub(super) async fn take_in(&mut self, mut called: Vec<Called>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
         let (several, count, now) = (called.len() > 1, called.len(), self.ground.clock.now());
         let done = verdicts.iter().take_while(|verdict| verdict.is_done()).count();
-        if self.lanes.went_straight() && done < count {
-            self.put_back(&called[done..]);
-        }
         self.end_probation(&called, &verdicts).await?;
+        if self.lanes.went_straight() && done < count {
+            if done < verdicts.len() {
+                let rest = self.kept(&called[done..]);
+                self.lanes.put_back(rest.into_iter());
+            } else {
+                // The run ended before them.
+                let rest = self.kept(&called.split_off(done));
+                self.lanes.take_back(rest);
+            }
+        }
         let mut blamed: Option<BoxError> = None;
         let mut verdicts = verdicts.into_iter();
         for one in called {
@@ -257,15 +293,15 @@ impl Worker {
         Ok(())
     }
 
-    /// Deliveries that went straight and did not get through wait in lanes from now on.
-    fn put_back(&mut self, rest: &[Called]) {
-        let known = &self.known;
-        self.lanes.put_back(rest.iter().map(|one| {
+    /// Deliveries that are to be called again, with their events.
+    fn kept(&self, called: &[Called]) -> Vec<(LaneKey, Pending)> {
+        let kept = |one: &Called| {
             let mut pending = one.pending.clone();
             // One that was erased meanwhile is looked for in vain at its turn.
-            pending.envelope = (!known.is_done(pending.position.0)).then(|| one.envelope.clone());
+            pending.envelope = (!self.known.is_done(pending.position.0)).then(|| one.envelope.clone());
             (one.key.clone(), pending)
-        }));
+        };
+        called.iter().map(kept).collect()
     }
 
     /// It was handled outside the store, and is settled when its time comes.

@@ -1,6 +1,7 @@
 //! What may have ended the process: called in a way that tells it apart.
 //!
-//! While all is well nothing is marked. After an unclean end everything that the log held at that time is suspected:
+//! While all is well nothing is marked. After an unclean end all is suspected that may have been called and not settled, which is what
+//! comes first in the log:
 //!
 //! - Those that come first are the likeliest to have been in hand. Each is called alone, and marked on the disk before.
 //! - The rest is on probation: what is called at once is marked together before, and settled before much more is called. If the process
@@ -13,6 +14,7 @@ use std::panic::AssertUnwindSafe;
 use futures::FutureExt;
 
 use super::{Called, Worker};
+use crate::consumer::ack::MOST;
 use crate::consumer::record::record_each;
 use crate::consumer::{Ground, Job, Verdict, run};
 use crate::error::StoreError;
@@ -27,17 +29,29 @@ pub(super) struct Suspicion {
     marked: HashMap<Position, u32>,
     /// How many of those that come next are called alone although they are not marked.
     in_hand: usize,
-    /// The end of the log when the process ended; 0 after a clean end.
+    /// Nothing behind it is suspected; 0 after a clean end.
     up_to: Position,
+    /// How many deliveries are still to be met until nothing more is suspected.
+    left: usize,
 }
 
 impl Suspicion {
     pub(super) fn new(ground: &Ground, job: &Job) -> Self {
-        let (in_hand, up_to) = match ground.unclean {
-            true => (in_hand(job), *ground.store.delivered_up_to().borrow()),
-            false => (0, Position(0)),
+        let (in_hand, up_to, left) = match ground.unclean {
+            true => (in_hand(job), *ground.store.delivered_up_to().borrow(), unsettled(ground, job)),
+            false => (0, Position(0), 0),
         };
-        Self { marked: HashMap::new(), in_hand, up_to }
+        Self { marked: HashMap::new(), in_hand, up_to, left }
+    }
+
+    /// A delivery that is owed was met in the log.
+    pub(super) fn met(&mut self, position: Position) {
+        if self.is_on_probation(position) {
+            self.left = self.left.saturating_sub(1);
+            if self.left == 0 {
+                self.up_to = position;
+            }
+        }
     }
 
     /// Whether a former life marked it.
@@ -71,6 +85,13 @@ impl Suspicion {
 fn in_hand(job: &Job) -> usize {
     let at_once = if job.shares_commits && job.durable.concurrency == 1 { run::LONGEST_COMMITTED } else { 1 };
     job.durable.concurrency * at_once
+}
+
+/// How many of the deliveries that come first may have been called, and not settled on the disk.
+fn unsettled(ground: &Ground, job: &Job) -> usize {
+    let is_late = job.durable.ack.gathers() || ground.durability < Durability::Flush;
+    // One lot may be gathered while another is being settled.
+    job.durable.look_ahead + if is_late { 2 * MOST } else { 0 }
 }
 
 impl Worker {
