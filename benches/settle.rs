@@ -2,18 +2,19 @@
 //!
 //! Tasks publish events, 16 in a unit of work, as fast as their commits stand (`Sync`), while the listener works them off; the rate is
 //! that of all events from the first publish until everything is settled. Then units come at a tenth of that rate, at moments that
-//! depend on nobody (a Poisson process), and it is measured how long after the moment its unit was due each event was settled:
-//! for a listener that writes to the store until that commit stands, for the others until they were called.
+//! depend on nobody (a Poisson process), and it is measured how long after the moment it was due all of a unit, and everything before it,
+//! was settled: until that commit stands and the bus knows it. It is looked every fifth of a millisecond.
 //! Beside it stands how many events a second one `fdatasync` for each would allow, measured on the same disk just before.
 //!
 //! Folders are made in the system's temporary place: point `TMPDIR` at the disk that is meant.
 //! Arguments: the events of each measurement, the number of rounds, a word that `<store>, <way>` must hold, the numbers of keys.
 #![allow(missing_docs)]
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use aftercommit::Bus;
+use aftercommit::store::Position;
 use aftercommit_benches::arguments::Arguments;
 use aftercommit_benches::engine::{Engine, open_store};
 use aftercommit_benches::measure::{moments, runtime, spread, table};
@@ -85,7 +86,7 @@ fn rate(engine: Engine, way: Way, keys: u32, events: u64, runtime: &Runtime) -> 
                 tokio::spawn(async move {
                     let mut random = fastrand::Rng::with_seed(publisher);
                     for _ in 0..units {
-                        publish(&bus, &mut random, keys, UNIT, 0).await.expect("commits");
+                        publish(&bus, &mut random, keys, UNIT).await.expect("commits");
                     }
                 })
             })
@@ -100,30 +101,54 @@ fn rate(engine: Engine, way: Way, keys: u32, events: u64, runtime: &Runtime) -> 
     events as f64 / took.as_secs_f64()
 }
 
-/// Events a second that were offered, and after how many microseconds half of them, and 99 of 100, were settled.
+/// Units that were published and perhaps not settled: where they end in the log, and when they were due.
+type Waiting = Arc<Mutex<Vec<(Position, Duration)>>>;
+
+/// Events a second that were offered, and after how many microseconds half of the units, and 99 of 100, were settled.
 fn latency(engine: Engine, way: Way, keys: u32, rate: f64, runtime: &Runtime) -> [f64; 3] {
     let folder = tempfile::tempdir().expect("a folder");
     let (bus, seen) = start(engine, way, folder.path(), runtime);
     let units = moments(rate / UNIT as f64, SPAN);
+    let (begun, waiting) = (Instant::now(), Waiting::default());
+    let watching = runtime.spawn(watch(bus.clone(), begun, waiting.clone(), units.len()));
     let mut tasks = Vec::with_capacity(units.len());
     for (number, due) in units.iter().enumerate() {
         let due = *due + Duration::from_millis(50);
-        std::thread::sleep(due.saturating_sub(seen.begun().elapsed()));
-        let bus = bus.clone();
+        std::thread::sleep(due.saturating_sub(begun.elapsed()));
+        let (bus, waiting) = (bus.clone(), waiting.clone());
         tasks.push(runtime.spawn(async move {
             let mut random = fastrand::Rng::with_seed(number as u64);
-            publish(&bus, &mut random, keys, UNIT, due.as_nanos() as u64).await.expect("commits");
+            let last = publish(&bus, &mut random, keys, UNIT).await.expect("commits");
+            waiting.lock().expect("nobody panics").push((last, due));
         }));
     }
-    runtime.block_on(async {
+    let mut micros = runtime.block_on(async {
         for task in tasks {
             task.await.expect("no panic");
         }
-        bus.idle().await;
+        watching.await.expect("no panic")
     });
-    let mut micros = seen.micros();
     micros.sort_by(f64::total_cmp);
+    runtime.block_on(bus.idle());
     end(&bus, way, &seen, units.len() as u64 * UNIT, runtime);
     let at = |share: f64| micros.get((micros.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN);
-    [micros.len() as f64 / SPAN.as_secs_f64(), at(0.5), at(0.99)]
+    [(micros.len() as u64 * UNIT) as f64 / SPAN.as_secs_f64(), at(0.5), at(0.99)]
+}
+
+/// How many microseconds after it was due each of so many units was settled.
+async fn watch(bus: Bus, begun: Instant, waiting: Waiting, units: usize) -> Vec<f64> {
+    let mut micros = Vec::with_capacity(units);
+    while micros.len() < units {
+        tokio::time::sleep(Duration::from_micros(200)).await;
+        // Looked at first, so that it is rather said to be behind than before.
+        let end = bus.log_end();
+        let behind = bus.lags().await.expect("reads").iter().map(|lag| lag.behind).max().unwrap_or(0);
+        let (settled, now) = (end.0.saturating_sub(behind), begun.elapsed());
+        waiting.lock().expect("nobody panics").retain(|(last, due)| {
+            let is_settled = last.0 < settled;
+            micros.extend(is_settled.then(|| now.saturating_sub(*due).as_secs_f64() * 1e6));
+            !is_settled
+        });
+    }
+    micros
 }

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aftercommit::error::{BoxError, Error};
 use aftercommit::listener::{self, AckMode, Batch, Call, Delivered, Registration};
+use aftercommit::store::Position;
 use aftercommit::table::Counters;
 use aftercommit::{Bus, Event};
 use serde::{Deserialize, Serialize};
@@ -23,15 +24,14 @@ pub struct Placed {
     /// Its key.
     #[event(key)]
     pub buyer: u32,
-    /// The nanoseconds from the beginning of the measurement until it was due; 0 if nobody asks.
-    pub due: u64,
-    text: String,
+    /// So that it is about as long as such events are.
+    pub text: String,
 }
 
 impl Placed {
     /// An event of one of `keys` keys, drawn at random.
-    pub fn draw(random: &mut fastrand::Rng, keys: u32, due: u64) -> Self {
-        Self { buyer: random.u32(0..keys), due, text: "e".repeat(180) }
+    pub fn draw(random: &mut fastrand::Rng, keys: u32) -> Self {
+        Self { buyer: random.u32(0..keys), text: "e".repeat(190) }
     }
 }
 
@@ -82,9 +82,9 @@ impl Way {
         match self {
             Way::CountOrTime => {
                 let ack = AckMode::CountOrTime(1000, Duration::from_millis(10));
-                listener.ack(ack).call(move |event| seen.note(&[event.due]))
+                listener.ack(ack).call(move |_| seen.note(1))
             }
-            Way::Record => listener.call(move |event| seen.note(&[event.due])),
+            Way::Record => listener.call(move |_| seen.note(1)),
             Way::Tx => listener.takes_tx().call_with(move |event, call| one(event, call, &seen)),
             Way::TxAtOnce => listener.concurrency(64).takes_tx().call_with(move |event, call| one(event, call, &seen)),
             Way::TxBatch => {
@@ -95,27 +95,16 @@ impl Way {
     }
 }
 
-fn one(event: &Placed, call: &mut Call<'_>, seen: &Arc<Seen>) -> Result<(), BoxError> {
+fn one(event: &Placed, call: &mut Call<'_>, seen: &Seen) -> Result<(), BoxError> {
     SEEN.add(call.tx()?, &(seen.lot, event.buyer), 1)?;
-    note_once_committed(call, vec![event.due], seen)
+    seen.note(1);
+    Ok(())
 }
 
-fn several(events: &[Delivered<Placed>], call: &mut Call<'_>, seen: &Arc<Seen>) -> Result<(), BoxError> {
+fn several(events: &[Delivered<Placed>], call: &mut Call<'_>, seen: &Seen) -> Result<(), BoxError> {
     let tx = call.tx()?;
     events.iter().try_for_each(|one| SEEN.add(tx, &(seen.lot, one.event.buyer), 1))?;
-    note_once_committed(call, events.iter().map(|one| one.event.due).collect(), seen)
-}
-
-fn note_once_committed(call: &mut Call<'_>, due: Vec<u64>, seen: &Arc<Seen>) -> Result<(), BoxError> {
-    if due.iter().all(|due| *due == 0) {
-        seen.note(&due);
-    } else {
-        let seen = seen.clone();
-        call.tx()?.after_commit(0, move || {
-            seen.note(&due);
-            Ok(())
-        });
-    }
+    seen.note(events.len() as u64);
     Ok(())
 }
 
@@ -123,19 +112,12 @@ fn note_once_committed(call: &mut Call<'_>, due: Vec<u64>, seen: &Arc<Seen>) -> 
 pub struct Seen {
     lot: u32,
     count: AtomicU64,
-    begun: Instant,
-    micros: Mutex<Vec<f64>>,
 }
 
 impl Seen {
     /// Nothing yet; what is counted in the store is counted under the number `lot`.
     pub fn new(lot: u32) -> Arc<Self> {
-        Arc::new(Self { lot, count: AtomicU64::default(), begun: Instant::now(), micros: Mutex::default() })
-    }
-
-    /// When its measurement began.
-    pub fn begun(&self) -> Instant {
-        self.begun
+        Arc::new(Self { lot, count: AtomicU64::default() })
     }
 
     /// How many events.
@@ -143,29 +125,18 @@ impl Seen {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// How many microseconds after it was due each event was seen, of those that were due at a time.
-    pub fn micros(&self) -> Vec<f64> {
-        self.micros.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn note(&self, due: &[u64]) {
-        self.count.fetch_add(due.len() as u64, Ordering::Relaxed);
-        if due.iter().any(|due| *due > 0) {
-            let now = self.begun.elapsed();
-            let late = due.iter().map(|due| now.saturating_sub(Duration::from_nanos(*due)).as_secs_f64() * 1e6);
-            self.micros.lock().unwrap_or_else(PoisonError::into_inner).extend(late);
-        }
+    fn note(&self, count: u64) {
+        self.count.fetch_add(count, Ordering::Relaxed);
     }
 }
 
-/// Publishes `count` events of as many keys as are given, in one unit of work.
+/// Publishes `count` events of as many keys as are given, in one unit of work. Answers where the last of them is in the log.
 ///
 /// # Errors
 /// Those of the unit of work.
-pub async fn publish(bus: &Bus, random: &mut fastrand::Rng, keys: u32, count: u64, due: u64) -> Result<(), Error> {
-    let published =
-        bus.transaction(async |tx| (0..count).try_for_each(|_| tx.publish(Placed::draw(random, keys, due))));
-    published.await.map(drop)
+pub async fn publish(bus: &Bus, random: &mut fastrand::Rng, keys: u32, count: u64) -> Result<Position, Error> {
+    let published = bus.transaction(async |tx| (0..count).try_for_each(|_| tx.publish(Placed::draw(random, keys))));
+    published.await.map(|committed| committed.positions.last().copied().unwrap_or_default())
 }
 
 /// How many events were counted in the store under the number `lot`.

@@ -236,7 +236,8 @@ impl BusBuilder {
 
     /// How often in a row the process may end during one marked delivery before its event parks; 3 unless said here, 0 for without end.
     ///
-    /// Deliveries are marked after the process ended uncleanly, so that the first end is not counted.
+    /// Deliveries are marked after the process ended uncleanly, and counted once they are called alone, so that the first end is not
+    /// counted; nor is a second where the delivery was called with others, as in a batch, or before many others were settled.
     pub fn crash_limit(mut self, limit: u32) -> Self {
         self.crash_limit = limit;
         self

@@ -16,12 +16,14 @@ use crate::listener::AckMode;
 use crate::store::{CursorChange, Durability, Position};
 
 /// More is not gathered, whatever the mode says.
-const MOST: usize = 1 << 16;
+pub(super) const MOST: usize = 1 << 16;
 
 /// What was handled and is not settled.
 pub(super) struct Acks {
     mode: AckMode,
     handled: Vec<Handled>,
+    /// How many of them are to be settled at once, whatever the mode says.
+    pressing: usize,
     /// The lowest position of them that the log has.
     lowest: Option<Position>,
     /// When the first of them was handled.
@@ -43,7 +45,8 @@ struct Handled {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kept {
     Nothing,
-    Redelivery,
+    /// What it failed with, or a mark.
+    Row,
     Parked,
 }
 
@@ -61,11 +64,22 @@ pub(super) struct Moment {
 
 impl Acks {
     pub(super) fn new(mode: AckMode, progress: Arc<Progress>) -> Self {
-        Self { mode, handled: Vec::new(), lowest: None, since: None, settling: None, settling_from: None, progress }
+        Self {
+            mode,
+            handled: Vec::new(),
+            pressing: 0,
+            lowest: None,
+            since: None,
+            settling: None,
+            settling_from: None,
+            progress,
+        }
     }
 
-    pub(super) fn add(&mut self, position: Position, kept: Kept, now: Timestamp) {
+    /// It was handled; to be settled at once if `is_pressing`.
+    pub(super) fn add(&mut self, position: Position, kept: Kept, is_pressing: bool, now: Timestamp) {
         self.since.get_or_insert(now);
+        self.pressing += usize::from(is_pressing);
         self.handled.push(Handled { position, kept });
         if kept != Kept::Parked && self.lowest.is_none_or(|lowest| position < lowest) {
             self.lowest = Some(position);
@@ -75,6 +89,11 @@ impl Acks {
     /// How many are handled and not being settled.
     pub(super) fn gathered(&self) -> usize {
         self.handled.len()
+    }
+
+    /// How many are handled, and are to be settled as soon as what is being settled is.
+    pub(super) fn pressing(&self) -> usize {
+        self.pressing
     }
 
     /// How many are not settled.
@@ -115,6 +134,7 @@ impl Acks {
         let timely = self.due().is_some_and(|due| due <= moment.now);
         let enough = |count: usize| self.handled.len() >= count;
         let all = moment.ending
+            || self.pressing > 0
             || enough(MOST)
             || match self.mode {
                 AckMode::Record | AckMode::ManualImmediate => true,
@@ -127,6 +147,7 @@ impl Acks {
         let mut chosen = Vec::new();
         if all {
             chosen = std::mem::take(&mut self.handled);
+            self.pressing = 0;
         } else if self.mode == AckMode::Manual {
             // Until everything before it has been acknowledged.
             let before = open().unwrap_or(Position(u64::MAX));

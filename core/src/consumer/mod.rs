@@ -11,6 +11,7 @@ mod ack;
 mod dead_letter;
 mod introduce;
 mod lane;
+mod lanes;
 mod record;
 mod run;
 mod scheduler;

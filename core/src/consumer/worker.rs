@@ -6,6 +6,7 @@ mod failing;
 mod parking;
 mod progress;
 mod replaying;
+mod suspects;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,22 +17,21 @@ use tokio::task::JoinSet;
 use super::ack::{Acks, Moment};
 use super::dead_letter::{DeadLetters, Replay, Replays};
 use super::introduce::{describe, introduce};
-use super::lane::{LaneKey, Lanes, Pending, Tried};
+use super::lane::{LaneKey, Pending, Tried};
+use super::lanes::Lanes;
 use super::record::record;
-use super::run;
 use super::{Ground, Job, Verdict};
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::event::Envelope;
 use crate::listener::{Durable, Followers, exponential};
 use crate::observe::Notice;
-use crate::store::{
-    Cursor, CursorChange, Durability, ListenerRecord, LogEvent, ParkedCause, Position, Redelivery, Suspect,
-};
+use crate::store::{Cursor, CursorChange, Durability, ListenerRecord, LogEvent, ParkedCause, Position, Redelivery};
 
 pub(super) use commands::{Command, Hold};
 pub(super) use progress::Progress;
 use progress::Standing;
+use suspects::Suspicion;
 
 /// How many deliveries are taken in at once while others can be called, at most: each look reads whole packs of the log.
 const PAGE: usize = 512;
@@ -48,6 +48,8 @@ pub(super) struct Worker {
     progress: Arc<Progress>,
     /// What the store has settled, what is being settled, and what this listener is not owed.
     known: Cursor,
+    /// The names under which there may be something for this listener in the log.
+    names: Vec<String>,
     /// The low-water mark the store was last told.
     reported: u64,
     next: Position,
@@ -74,11 +76,8 @@ pub(super) struct Worker {
     asked: bool,
     /// How often in a row the store failed.
     failures: u32,
-    /// Marked deliveries and how often the process ended in them.
-    marked: HashMap<Position, u32>,
-    /// How many unmarked ones may have ended the process, and the end of the log at that time.
-    under_suspicion: usize,
-    suspected_to: Position,
+    /// What may have ended the process.
+    suspicion: Suspicion,
 }
 
 /// A delivery that is being called.
@@ -88,12 +87,6 @@ struct Called {
     envelope: Arc<Envelope>,
     /// Its place on the desk, once it is called.
     ticket: u64,
-}
-
-/// How many deliveries may have been called, and not settled, when the process ended.
-fn in_hand(job: &Job) -> usize {
-    let at_once = if job.shares_commits && job.durable.concurrency == 1 { run::LONGEST_COMMITTED } else { 1 };
-    job.durable.concurrency * at_once
 }
 
 impl Worker {
@@ -106,6 +99,7 @@ impl Worker {
     ) -> Result<Self, StoreError> {
         let mut worker = Self {
             known: Cursor::default(),
+            names: Vec::new(),
             reported: 0,
             next: Position(0),
             lanes: Lanes::default(),
@@ -123,9 +117,7 @@ impl Worker {
             hold: None,
             asked: false,
             failures: 0,
-            marked: HashMap::new(),
-            under_suspicion: if ground.unclean { in_hand(&job) } else { 0 },
-            suspected_to: *ground.store.delivered_up_to().borrow(),
+            suspicion: Suspicion::new(&ground, &job),
             ground,
             job,
             inbox,
@@ -133,7 +125,7 @@ impl Worker {
         };
         worker.load().await?;
         worker.take_up_suspects().await?;
-        let end = worker.suspected_to;
+        let end = *worker.ground.store.delivered_up_to().borrow();
         worker.publish_progress(end);
         Ok(worker)
     }
@@ -142,6 +134,8 @@ impl Worker {
     async fn load(&mut self) -> Result<(), StoreError> {
         let Job { listener, formerly, events, durable, .. } = &self.job;
         self.known = introduce(&self.ground, listener, formerly, events, durable.start).await?;
+        let before = self.known.takes().before().iter().map(|(name, _)| name.clone());
+        self.names = events.iter().map(|name| (*name).to_owned()).chain(before).collect();
         self.described = describe(&self.ground, listener, formerly, &self.known).await?;
         self.halted |= self.described.paused.is_some();
         self.progress.desk().clear();
@@ -176,25 +170,6 @@ impl Worker {
         if is_asked {
             // Each of them by its mark, so that the rest is called again should the process end in the midst of it.
             self.replay_all(Replay::matching(|parked| parked.asked.is_some()));
-        }
-        Ok(())
-    }
-
-    async fn take_up_suspects(&mut self) -> Result<(), StoreError> {
-        let Job { listener, formerly, .. } = &self.job;
-        let mine = self
-            .ground
-            .suspects
-            .iter()
-            .filter(|suspect| *suspect.listener == **listener || formerly.contains(&suspect.listener));
-        // A mark whose delivery was settled before the process ended is only in the way.
-        let (stale, marked): (Vec<&Suspect>, Vec<&Suspect>) =
-            mine.partition(|suspect| self.known.is_done(suspect.position.0));
-        let cleared: Vec<CursorChange> =
-            stale.iter().map(|suspect| CursorChange::Cleared { position: suspect.position }).collect();
-        self.marked = marked.iter().map(|suspect| (suspect.position, suspect.count)).collect();
-        if !cleared.is_empty() {
-            self.record(cleared, self.ground.durability).await?;
         }
         Ok(())
     }
@@ -366,26 +341,24 @@ impl Worker {
         let stop = self.ground.stop.clone();
         while self.next <= end && self.has_room() && !stop.is_stopping() && !self.halted {
             let room = self.job.durable.look_ahead - self.lanes.len();
-            let page = self.ground.store.read_log(self.next, room, WINDOW_BYTES / 4).await?;
-            let Some(last) = page.last().map(|event| event.position) else {
-                // Gaps are legal: nothing is left between here and the end.
-                self.pass_by(self.next, end.next());
-                break;
-            };
-            let mut behind = Vec::new();
-            for event in page {
+            let page = self.ground.store.read_log_of(&self.names, self.next, room, WINDOW_BYTES / 4).await?;
+            let (mut behind, mut is_met) = (Vec::new(), true);
+            for event in page.events {
                 self.pass_by(self.next, event.position);
                 let position = event.position;
-                if !self.meet(event, &mut behind) {
+                is_met = self.meet(event, &mut behind);
+                if !is_met {
+                    // There is no room for it: it stays the next to be met.
                     break;
                 }
                 self.next = position.next();
             }
             self.park_all(behind).await?;
-            if self.next <= last {
-                // There is no room for it: it stays the next to be met.
+            if !is_met {
                 break;
             }
+            // Gaps are legal, and what lies there is for others.
+            self.pass_by(self.next, page.next);
             // A long log is passed by in pages, and others get their turn in between.
             tokio::task::yield_now().await;
         }
@@ -419,7 +392,7 @@ impl Worker {
         let owed = is_taken && !header.not_owed.iter().any(is_this);
         if !owed {
             self.known.settle(position.0..position.0 + 1);
-            self.marked.remove(&position);
+            self.suspicion.acquit(position);
             return true;
         }
         let key = LaneKey::of(self.job.durable.sequence, position, &envelope);
@@ -440,14 +413,16 @@ impl Worker {
                 }
             };
         }
+        self.suspicion.met(position);
         let redelivery = self.redeliveries.remove(&position);
         self.window_bytes += envelope.weight();
         let envelope = (self.window_bytes <= WINDOW_BYTES).then_some(envelope);
         let mut pending = Pending::new(position, envelope);
         let due = redelivery.as_ref().map(|one| one.due);
         pending.tried = redelivery.map(Tried::from).unwrap_or_default();
+        pending.alone = self.suspicion.is_marked(position);
         match due {
-            None if self.may_go_straight() => self.lanes.push_straight(key, pending),
+            None if self.may_go_straight() && !pending.alone => self.lanes.push_straight(key, pending),
             due => self.lanes.push(key, pending, due),
         }
         true

@@ -104,6 +104,14 @@ impl Envelope {
         bytes.get(BEFORE..)?.first_chunk().map(|id| Uuid::from_bytes(*id))
     }
 
+    /// The name of the event whose stored form begins with `bytes`.
+    pub(crate) fn name_in(bytes: &[u8]) -> Option<&[u8]> {
+        const BEFORE: usize = 1 + 1 + 4 + 16 + 8 + 16;
+        let cause = if bytes.first()? & CAUSED != 0 { 16 } else { 0 };
+        let (len, rest) = bytes.get(BEFORE + cause..)?.split_first_chunk()?;
+        rest.get(..u32::from_be_bytes(*len) as usize)
+    }
+
     /// Reads what [`encode`](Self::encode) wrote.
     ///
     /// # Errors
@@ -201,6 +209,14 @@ mod tests {
         envelope.encode(&mut bytes);
         assert_eq!(Envelope::decode(&bytes).expect("whole"), envelope);
         assert_eq!(Envelope::id_of(&bytes), Some(id));
+        assert_eq!(Envelope::name_in(&bytes), Some(&b"shop.order-placed"[..]));
+        bytes.clear();
+        let mut uncaused = envelope.clone();
+        uncaused.header.metadata.causation = None;
+        uncaused.encode(&mut bytes);
+        assert_eq!(Envelope::name_in(&bytes), Some(&b"shop.order-placed"[..]));
+        bytes.clear();
+        envelope.encode(&mut bytes);
         for cut in 0..bytes.len() - envelope.body.len() {
             assert!(matches!(Envelope::decode(&bytes[..cut]), Err(StoreError::Damaged { .. })), "cut at {cut}");
         }

@@ -16,7 +16,7 @@ use super::batch::Delivered;
 use super::call::{Call, FromCall};
 use super::descriptor::{Descriptor, Mode, WithoutTx};
 use super::invoke::{Bare, Body, Condition, Fallback, Listener, LockOf, Observing};
-use super::registry::{Builder, ErasedBuilder};
+use super::listeners::{Builder, ErasedBuilder};
 use crate::error::{BoxError, StartError};
 use crate::event::Event;
 use crate::key::Key;

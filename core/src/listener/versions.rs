@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::declare::ErasedListener;
 use super::deliver::Deliver;
 use super::invoke::BareList;
-use super::registry::{ErasedBuilder, Listeners};
+use super::listeners::{ErasedBuilder, Listeners};
 use crate::event::Event;
 
 /// What a publish runs through where bare functions are all there is to call.

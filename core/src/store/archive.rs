@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    Cursor, Due, GivenUp, ListenerRecord, LogEvent, Parked, Position, ReadRows, Redelivery, Scheduled, Store,
+    Cursor, Due, GivenUp, ListenerRecord, LogEvent, LogPage, Parked, Position, ReadRows, Redelivery, Scheduled, Store,
     StoreFuture, Suspect, Unit, Upcoming, embedded::EmbeddedStore,
 };
 use crate::error::StoreError;
@@ -59,6 +59,27 @@ impl Store for ArchivedStore {
                 }
             }
             self.store.read_log(from.max(self.archived_to()), max_events, max_bytes).await
+        }
+        .boxed()
+    }
+
+    fn read_log_of<'a>(
+        &'a self,
+        names: &'a [String],
+        from: Position,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> StoreFuture<'a, LogPage> {
+        async move {
+            if max_events > 0 && from < self.archived_to() {
+                let mut archived = self.archive.read(from, max_events, max_bytes)?;
+                if let Some(last) = archived.last() {
+                    let next = last.position.next();
+                    archived.retain(|event| names.contains(&event.envelope.header.name));
+                    return Ok(LogPage { events: archived, next });
+                }
+            }
+            self.store.read_log_of(names, from.max(self.archived_to()), max_events, max_bytes).await
         }
         .boxed()
     }

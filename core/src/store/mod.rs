@@ -28,6 +28,7 @@ use std::any::Any;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -88,6 +89,26 @@ pub trait Store: Send + Sync + 'static {
     /// Events from `from` on, ascending, at most `max_events` and about `max_bytes` (at least one event if there is one).
     /// Never past [`delivered_up_to`](Self::delivered_up_to). An erased event is a gap.
     fn read_log(&self, from: Position, max_events: usize, max_bytes: usize) -> StoreFuture<'_, Vec<LogEvent>>;
+
+    /// As [`read_log`](Self::read_log), of the events that are stored under one of `names`. What others hold need not be looked at, and a
+    /// page may be empty although events follow: the next begins where it says.
+    fn read_log_of<'a>(
+        &'a self,
+        names: &'a [String],
+        from: Position,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> StoreFuture<'a, LogPage> {
+        async move {
+            let end = *self.delivered_up_to().borrow();
+            let mut events = self.read_log(from, max_events, max_bytes).await?;
+            // Nothing is left between here and the end.
+            let next = events.last().map_or(from.max(end.next()), |last| last.position.next());
+            events.retain(|event| names.contains(&event.envelope.header.name));
+            Ok(LogPage { events, next })
+        }
+        .boxed()
+    }
 
     /// The event at `position`, if the log still holds it and it was not erased.
     fn read_event(&self, position: Position) -> StoreFuture<'_, Option<LogEvent>>;
@@ -259,6 +280,15 @@ impl<T: Into<Error>> From<T> for CommitError {
     }
 }
 
+/// Events of the log, and where it goes on behind them.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// Ascending.
+    pub events: Vec<LogEvent>,
+    /// Everything before it that was asked for is in [`events`](Self::events), or in a page before.
+    pub next: Position,
+}
+
 /// An event at its place in the log. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LogEvent {
@@ -342,10 +372,11 @@ pub enum CursorChange {
         position: Position,
     },
     /// The listener is about to be called with `position`, and may take the process with it.
+    /// The mark goes when `position` is settled, parked again, or cleared.
     Suspect {
         /// What is delivered.
         position: Position,
-        /// How many times in a row the process ended during this call, this one counted.
+        /// How many times in a row the process ended while it was called alone, this one counted; 0 if others are called with it.
         count: u32,
     },
     /// The call marked by `Suspect` came back.
@@ -436,14 +467,14 @@ impl std::fmt::Display for ParkedCause {
     }
 }
 
-/// A delivery during which the process ended.
+/// A delivery during which the process ended, or one that was marked with it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Suspect {
     /// The durable listener.
     pub listener: String,
     /// What was delivered.
     pub position: Position,
-    /// How many times in a row.
+    /// How many times in a row while it was called alone.
     pub count: u32,
 }
 

@@ -46,7 +46,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock, watch};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -115,7 +115,11 @@ pub struct FailingStore {
 }
 
 #[derive(Default)]
-struct Plan(Mutex<State>);
+struct Plan(Mutex<State>, Arc<RwLock<()>>);
+
+/// Commits of a [`FailingStore`] wait until this is dropped.
+#[must_use = "commits go on once it is dropped"]
+pub struct Stalled(#[expect(dead_code)] OwnedRwLockWriteGuard<()>);
 
 #[derive(Default)]
 struct State {
@@ -157,6 +161,11 @@ impl FailingStore {
     /// Lets every step of this kind fail, until [`heal`](Self::heal).
     pub fn fail_every(&self, step: Step, fault: Fault) {
         self.plan.0.lock().faults.push((When::Every(step), fault));
+    }
+
+    /// Lets every commit wait that is handed over from now on, once those before have been answered.
+    pub async fn stall_commits(&self) -> Stalled {
+        Stalled(self.plan.1.clone().write_owned().await)
     }
 
     /// Nothing fails any more. A store that is poisoned stays so.
@@ -544,7 +553,9 @@ impl Unit for FailingUnit {
     fn commit(self: Box<Self>, request: CommitRequest) -> BoxFuture<'static, Result<Receipt, CommitError>> {
         async move {
             let Self { inner, plan } = *self;
-            match plan.take(Step::Commit)? {
+            let fault = plan.take(Step::Commit)?;
+            let _passed = plan.1.read().await;
+            match fault {
                 None => {
                     let settlements = request.settlements.clone();
                     let answer = inner.commit(request).await;

@@ -12,6 +12,6 @@ mod scenario;
 pub mod sim;
 
 pub use clock::MovedClock;
-pub use faults::{FailingStore, Fault, Step};
+pub use faults::{FailingStore, Fault, Stalled, Step};
 pub use recorder::Recorder;
 pub use scenario::{NotSeen, Scenario};

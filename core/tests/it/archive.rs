@@ -124,7 +124,7 @@ on_embedded_stores! {
         assert_eq!(segments(&path).len(), 1, "small segments are written anew with what follows");
     }
 
-    async fn reg_20_done_events_are_kept_deleted_or_archived_as_is_said(home: &dyn Home) {
+    async fn done_events_are_kept_deleted_or_archived_as_is_said(home: &dyn Home) {
         let (_root, path) = folder();
         let mut next = START;
         for (mode, is_kept) in [("kept", true), ("deleted", false), ("archived", true)] {

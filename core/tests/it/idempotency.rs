@@ -7,7 +7,8 @@ use std::time::Duration;
 use aftercommit::bus::{Idempotency, Ran};
 use aftercommit::error::IdempotencyError;
 use aftercommit::prelude::*;
-use aftercommit::testing::MovedClock;
+use aftercommit::testing::{FailingStore, MovedClock, Step};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -221,6 +222,46 @@ on_every_store! {
             if ended {
                 break;
             }
+        }
+        stop(bus).await;
+    }
+
+    /// A commit that was handed over goes on without its caller, and so does the lock of its request.
+    async fn a_caller_that_is_gone_during_its_commit_lets_nobody_run_the_request_meanwhile(home: &dyn Home) {
+        let store = FailingStore::around(home.open());
+        let bus = Bus::builder().shared_store(Arc::new(store.clone())).start().await.expect("starts");
+        for in_store in [false, true] {
+            let (runs, stalled) = (AtomicU32::new(0), Mutex::new(None));
+            let ask = || async {
+                let request = PAY.request(&in_store, &()).expect("written");
+                let work = async || {
+                    let run = runs.fetch_add(1, Ordering::SeqCst);
+                    if run == 0 {
+                        let waiting = store.stall_commits().await;
+                        store.clear_steps();
+                        *stalled.lock() = Some(waiting);
+                    }
+                    Ok::<_, Error>(run)
+                };
+                match in_store {
+                    false => request.call(&bus, work).await,
+                    true => request.transaction(&bus, async |_| work().await).await,
+                }
+            };
+            let mut first = Box::pin(ask());
+            while stalled.lock().is_none() || !store.steps().contains(&Step::Commit) {
+                assert!(crate::locks::poll_once(&mut first).await.is_none(), "its commit waits");
+                tokio::task::yield_now().await;
+            }
+            drop(first);
+            let mut second = Box::pin(ask());
+            for _ in 0..50 {
+                assert!(crate::locks::poll_once(&mut second).await.is_none(), "it waits for the first one");
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(runs.load(Ordering::SeqCst), 1);
+            stalled.lock().take();
+            assert_eq!(second.await.expect("answered"), Ran::Before(0));
         }
         stop(bus).await;
     }

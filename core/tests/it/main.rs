@@ -21,6 +21,8 @@ mod idempotency;
 mod kills;
 #[cfg(unix)]
 mod kills_kept;
+#[cfg(unix)]
+mod kills_poison;
 mod lc;
 mod locks;
 mod metering;

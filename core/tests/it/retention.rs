@@ -108,7 +108,7 @@ on_embedded_stores! {
         stop(bus).await;
     }
 
-    async fn reg_17_what_waits_to_be_called_again_stays_however_old_it_is(home: &dyn Home) {
+    async fn what_waits_to_be_called_again_stays_however_old_it_is(home: &dyn Home) {
         let (clock, heard) = (MovedClock::default(), Heard::new());
         let to = heard.clone();
         let again = Redeliver::new().attempts(3).backoff(fixed(30 * DAY));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use super::{Called, Worker};
+use super::suspects::ON_PROBATION;
+use super::{Called, WINDOW_BYTES, Worker};
 use crate::clock::Timestamp;
 use crate::consumer::ack::Kept;
 use crate::consumer::lane::{LaneKey, Pending};
@@ -15,7 +16,7 @@ use crate::error::{BoxError, Panicked, StoreError};
 use crate::event::Envelope;
 use crate::listener::{AckMode, Durable};
 use crate::observe::Notice;
-use crate::store::{CursorChange, Durability, Ending, ParkedCause};
+use crate::store::{Ending, ParkedCause};
 
 impl Worker {
     /// Calls what may be called, as far as the concurrency allows.
@@ -33,10 +34,9 @@ impl Worker {
                 asked = self.progress.asked();
             }
             let Some(next) = self.lanes.first_ready().filter(|_| self.is_active()) else { break };
-            let suspicious = !self.marked.is_empty() || (self.under_suspicion > 0 && next <= self.suspected_to);
-            if suspicious {
+            if self.suspicion.is_suspect(next) {
                 if self.lanes.called() > 0 {
-                    // One at a time, until what may have ended the process has come back.
+                    // Alone: once everything else has come back.
                     return Ok(());
                 }
                 self.lanes.spread();
@@ -49,18 +49,48 @@ impl Worker {
                 }
                 continue;
             }
-            if !self.is_batch_due() {
+            let on_probation = self.suspicion.is_on_probation(next);
+            if !self.is_batch_due() || (on_probation && self.acks.pressing() >= ON_PROBATION) {
                 return Ok(());
             }
-            let taken = self.lanes.take(self.at_once());
-            self.lingering = None;
-            let called = self.load_all(taken).await?;
-            if !called.is_empty() {
+            let mut calls = vec![self.take_next().await?];
+            if on_probation {
+                self.take_beside(&mut calls).await?;
+                self.put_on_probation(&calls).await?;
+                if self.progress.was_asked_since(asked) {
+                    // What was asked comes first; as if they had never been taken.
+                    for called in calls {
+                        self.take_in(called, Vec::new()).await?;
+                    }
+                    continue;
+                }
+            }
+            for called in calls.into_iter().filter(|called| !called.is_empty()) {
                 self.call(called, asked);
             }
         }
         if !self.lanes.has_ready() {
             self.lingering = None;
+        }
+        Ok(())
+    }
+
+    /// What is handed over next.
+    async fn take_next(&mut self) -> Result<Vec<Called>, StoreError> {
+        let taken = self.lanes.take_of(self.sequences_at_once(), self.at_once());
+        self.lingering = None;
+        self.load_all(taken).await
+    }
+
+    /// Takes further ones that are called at once, each by a task of its own, so that one commit marks them all.
+    async fn take_beside(&mut self, calls: &mut Vec<Vec<Called>>) -> Result<(), StoreError> {
+        let Durable { concurrency, batch, .. } = self.job.durable;
+        while batch.is_none()
+            && self.calls.len() + calls.len() < concurrency
+            && calls.iter().map(Vec::len).sum::<usize>() < ON_PROBATION
+            && self.lanes.first_ready().is_some_and(|next| !self.suspicion.is_suspect(next))
+        {
+            calls.push(self.take_next().await?);
         }
         Ok(())
     }
@@ -80,22 +110,34 @@ impl Worker {
         self.lingering.get_or_insert(now).saturating_add(batch.linger) <= now
     }
 
-    /// The deliveries with their events, without those whose event is gone.
+    /// The deliveries with their events, without those whose event is gone. Where they are large not all are called at once.
     async fn load_all(&mut self, taken: Vec<(LaneKey, Pending)>) -> Result<Vec<Called>, StoreError> {
         let mut loaded = Vec::with_capacity(taken.len());
-        for (key, mut pending) in taken {
+        let (mut taken, mut bytes) = (taken.into_iter(), 0);
+        while bytes < WINDOW_BYTES
+            && let Some((key, mut pending)) = taken.next()
+        {
             let held = match pending.envelope.take() {
                 None => self.load_event(&pending).await?,
                 held => held,
             };
             match held {
-                Some(envelope) => loaded.push(Called { key, pending, envelope, ticket: 0 }),
+                Some(envelope) => {
+                    bytes += envelope.weight();
+                    loaded.push(Called { key, pending, envelope, ticket: 0 });
+                }
                 None => {
                     // Pruned under our feet can only be what is settled; so is what was erased.
-                    self.marked.remove(&pending.position);
+                    self.suspicion.acquit(pending.position);
                     self.close(&key, &pending, None).await?;
                 }
             }
+        }
+        let rest: Vec<_> = taken.collect();
+        if self.lanes.went_straight() {
+            self.lanes.take_back(rest);
+        } else {
+            rest.iter().for_each(|(key, _)| self.lanes.give_back(key));
         }
         Ok(loaded)
     }
@@ -113,21 +155,39 @@ impl Worker {
     }
 
     /// How many are handed over at once: a batch, or a run, which is longer each time that all went well.
-    /// A run only of what is called one at a time anyway, and not past the count it is settled by.
+    /// A run only of what waits for nothing but its worker: what is called one at a time, or shares commits. It does not go past the count
+    /// it is settled by, and leaves their share to those that are called beside it.
     pub(super) fn at_once(&self) -> usize {
         let Durable { concurrency, ack, batch, .. } = self.job.durable;
         if let Some(batch) = batch {
             return batch.max;
         }
         let room = match ack {
-            _ if concurrency > 1 => 1,
+            _ if concurrency > 1 && !self.job.shares_commits => 1,
             AckMode::Manual | AckMode::ManualImmediate => 1,
             AckMode::Count(count) | AckMode::CountOrTime(count, _) if !self.acks.is_settling() => {
                 count.saturating_sub(self.acks.gathered())
             }
+            _ if concurrency > 1 => self.share_of(self.lanes.len() - self.lanes.called()),
             _ => usize::MAX,
         };
+        let is_on_probation = self.lanes.first_ready().is_some_and(|next| self.suspicion.is_on_probation(next));
+        let room = if is_on_probation { room.min(ON_PROBATION) } else { room };
         self.run_length.min(room).max(1)
+    }
+
+    /// The share of one of the calls that can still be made, if `count` things are shared by all of them.
+    fn share_of(&self, count: usize) -> usize {
+        let free = self.job.durable.concurrency.saturating_sub(self.calls.len());
+        count.div_ceil(free.max(1))
+    }
+
+    /// Of how many sequences they are at most. A batch is of as many as there are.
+    fn sequences_at_once(&self) -> usize {
+        match self.job.durable {
+            Durable { batch: None, concurrency: 2.., .. } => self.share_of(self.lanes.ready()),
+            _ => usize::MAX,
+        }
     }
 
     /// Calls them; the worker had been asked something so often when it was decided to.
@@ -142,7 +202,7 @@ impl Worker {
     }
 
     /// What a handler is given to call them.
-    fn put_together(&self, called: &mut [Called], asked: u64) -> (Vec<Due>, Run) {
+    pub(super) fn put_together(&self, called: &mut [Called], asked: u64) -> (Vec<Due>, Run) {
         let desk = self.progress.desk();
         let subjects = called.iter_mut().map(|one| {
             one.ticket = desk.draw();
@@ -178,46 +238,20 @@ impl Worker {
         }
     }
 
-    /// Calls a delivery that may have ended the process: marked on the disk, and alone among all listeners.
-    async fn call_suspect(&mut self, mut called: Called) -> Result<(), StoreError> {
-        let ground = self.ground.clone();
-        let mut stop = ground.stop.clone();
-        let alone = tokio::select! {
-            biased;
-            () = stop.stopped() => {
-                self.lanes.give_back(&called.key);
-                return Ok(());
-            }
-            alone = ground.one_suspect.lock() => alone,
-        };
-        let position = called.pending.position;
-        let crashes = self.marked.remove(&position).unwrap_or(0);
-        self.under_suspicion = self.under_suspicion.saturating_sub(1);
-        let limit = self.ground.crash_limit;
-        if limit > 0 && crashes >= limit {
-            let attempts = called.pending.tried.attempts;
-            return self.give_up(called, attempts, ParkedCause::Crashed(crashes)).await;
-        }
-        let mark = CursorChange::Suspect { position, count: crashes + 1 };
-        self.record(vec![mark], self.ground.durability.max(Durability::Flush)).await?;
-        let (due, run) = self.put_together(std::slice::from_mut(&mut called), self.progress.asked());
-        let call = self.job.handler.clone().call(due, run);
-        let call = self.ground.activity.track(self.job.listener.clone(), call);
-        let verdicts = AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic));
-        drop(alone);
-        // Without a commit that soon follows, a crash of something else would count for it too.
-        let no_commit_follows = self.job.durable.ack.gathers() || ground.durability < Durability::Flush;
-        let durability = if no_commit_follows { Durability::Flush } else { Durability::Buffered };
-        self.record(vec![CursorChange::Cleared { position }], durability).await?;
-        self.take_in(vec![called], verdicts).await
-    }
-
     /// Takes in what a call came to: a verdict for each delivery, in their order.
-    pub(super) async fn take_in(&mut self, called: Vec<Called>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
+    pub(super) async fn take_in(&mut self, mut called: Vec<Called>, verdicts: Vec<Verdict>) -> Result<(), StoreError> {
         let (several, count, now) = (called.len() > 1, called.len(), self.ground.clock.now());
         let done = verdicts.iter().take_while(|verdict| verdict.is_done()).count();
+        self.end_probation(&called, &verdicts).await?;
         if self.lanes.went_straight() && done < count {
-            self.put_back(&called[done..]);
+            if done < verdicts.len() {
+                let rest = self.kept(&called[done..]);
+                self.lanes.put_back(rest.into_iter());
+            } else {
+                // The run ended before them.
+                let rest = self.kept(&called.split_off(done));
+                self.lanes.take_back(rest);
+            }
         }
         let mut blamed: Option<BoxError> = None;
         let mut verdicts = verdicts.into_iter();
@@ -259,27 +293,28 @@ impl Worker {
         Ok(())
     }
 
-    /// Deliveries that went straight and did not get through wait in lanes from now on.
-    fn put_back(&mut self, rest: &[Called]) {
-        let known = &self.known;
-        self.lanes.put_back(rest.iter().map(|one| {
+    /// Deliveries that are to be called again, with their events.
+    fn kept(&self, called: &[Called]) -> Vec<(LaneKey, Pending)> {
+        let kept = |one: &Called| {
             let mut pending = one.pending.clone();
             // One that was erased meanwhile is looked for in vain at its turn.
-            pending.envelope = (!known.is_done(pending.position.0)).then(|| one.envelope.clone());
+            pending.envelope = (!self.known.is_done(pending.position.0)).then(|| one.envelope.clone());
             (one.key.clone(), pending)
-        }));
+        };
+        called.iter().map(kept).collect()
     }
 
     /// It was handled outside the store, and is settled when its time comes.
     async fn handled(&mut self, called: Called, now: Timestamp) -> Result<(), StoreError> {
         self.failures = 0;
         let Called { key, pending, envelope, .. } = called;
-        let kept = match (pending.parked, pending.tried.attempts) {
-            (true, _) => Kept::Parked,
-            (false, 0) => Kept::Nothing,
-            (false, _) => Kept::Redelivery,
+        let is_pressing = self.suspicion.is_on_probation(pending.position);
+        let kept = match pending.parked {
+            true => Kept::Parked,
+            false if is_pressing || pending.tried.attempts > 0 => Kept::Row,
+            false => Kept::Nothing,
         };
-        self.acks.add(pending.position, kept, now);
+        self.acks.add(pending.position, kept, is_pressing, now);
         self.close(&key, &pending, Some(&envelope)).await
     }
 
@@ -315,7 +350,7 @@ impl Worker {
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Vec<Verdict> {
+pub(super) fn panicked(panic: &(dyn std::any::Any + Send)) -> Vec<Verdict> {
     // The listener's own panics are contained where it is called; of a batch the others are called again.
     vec![Verdict::Failed(Panicked::from_payload(panic).into())]
 }

@@ -160,7 +160,7 @@ impl Worker {
     pub(super) fn erased(&mut self, position: Position) {
         self.known.settle(position.0..position.next().0);
         self.redeliveries.remove(&position);
-        self.marked.remove(&position);
+        self.suspicion.acquit(position);
         if let Some(weight) = self.lanes.empty(position) {
             self.window_bytes = self.window_bytes.saturating_sub(weight);
         }

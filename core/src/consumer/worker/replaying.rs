@@ -87,6 +87,7 @@ impl Worker {
         };
         let mut pending = Pending::new(position, None);
         pending.parked = true;
+        pending.alone = self.suspicion.is_marked(position);
         if let Some(filter) = &at_work.filter {
             let parked = self.ground.store.parked_from(&self.job.listener, position, 1).await?.pop();
             if !parked.is_some_and(|parked| parked.position == position && filter(&parked)) {

@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::error::StoreError;
 use crate::event::Envelope;
-use crate::store::{Direction, LogEvent, Position};
+use crate::store::{Direction, LogEvent, LogPage, Position};
 
 /// What a pack begins with: flags, when its newest event was published, how many bytes of the log were written before it.
 const HEAD: usize = 1 + 8 + 8;
@@ -301,6 +301,14 @@ impl Pack {
         }
     }
 
+    /// Whether the event at `index` may be stored under one of `names`: known of those that lie in the pack itself.
+    fn may_be_of(&self, index: usize, names: &[String]) -> bool {
+        let Entry::Inline(range) = &self.entries[index] else { return true };
+        // One that ends early is damaged, and said to be where it is read.
+        let name = Envelope::name_in(&self.body[range.clone()]);
+        name.is_none_or(|name| names.iter().any(|one| one.as_bytes() == name))
+    }
+
     /// The event at `index`; `None` if it was erased, or the pack was pruned meanwhile.
     pub(super) fn event(&self, index: usize, shared: &Shared) -> Result<Option<LogEvent>, StoreError> {
         let envelope = match &self.entries[index] {
@@ -373,9 +381,21 @@ pub(super) fn read(
     max_events: usize,
     max_bytes: usize,
 ) -> Result<Vec<LogEvent>, StoreError> {
+    read_of(shared, None, from, upto, max_events, max_bytes).map(|page| page.events)
+}
+
+/// As [`read`], of those stored under one of `names` if they are given; what is passed over counts for the bytes too.
+pub(super) fn read_of(
+    shared: &Shared,
+    names: Option<&[String]>,
+    from: Position,
+    upto: Position,
+    max_events: usize,
+    max_bytes: usize,
+) -> Result<LogPage, StoreError> {
     let mut out: Vec<LogEvent> = Vec::new();
     if from > upto || max_events == 0 {
-        return Ok(out);
+        return Ok(LogPage { events: out, next: from });
     }
     let mut bytes = 0usize;
     let mut packs: Vec<Pack> = pack_around(shared, from)?.into_iter().collect();
@@ -386,25 +406,27 @@ pub(super) fn read(
             in_a_pack = pack.len();
             let skip = usize::try_from(from.0.saturating_sub(pack.first.0)).unwrap_or(usize::MAX);
             for index in skip..pack.entries.len() {
-                if pack.first.0 + index as u64 > upto.0 || out.len() == max_events {
-                    return Ok(out);
-                }
+                let at = Position(pack.first.0 + index as u64);
+                let is_first = out.is_empty() && (names.is_none() || at == from);
                 bytes = bytes.saturating_add(pack.event_len(index));
-                if bytes > max_bytes && !out.is_empty() {
-                    return Ok(out);
+                if at > upto || out.len() == max_events || (bytes > max_bytes && !is_first) {
+                    return Ok(LogPage { events: out, next: at });
                 }
-                out.extend(pack.event(index, shared)?);
+                if names.is_none_or(|names| pack.may_be_of(index, names)) {
+                    out.extend(pack.event(index, shared)?);
+                }
             }
             next = pack.end();
         }
         if next > upto || out.len() == max_events {
-            return Ok(out);
+            return Ok(LogPage { events: out, next });
         }
         // As many as are likely to hold what is missing, by those that were read.
         let missing = (max_events - out.len()).div_ceil(in_a_pack.max(1));
         packs = scan_packs(shared, next, upto.next(), missing.clamp(1, READ_AHEAD))?;
         if packs.is_empty() {
-            return Ok(out);
+            // Nothing is left between here and the end.
+            return Ok(LogPage { events: out, next: upto.next() });
         }
     }
 }

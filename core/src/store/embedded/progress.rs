@@ -176,6 +176,7 @@ impl Progress {
             CursorChange::StillParked(parked) => {
                 let key = delivery_key(PARKED, listener, parked.position);
                 let order = self.parked_order(steps, &key).ok_or_else(|| settled(parked.position))?;
+                self.drop_waiting(steps, SUSPECT, listener, parked.position);
                 let value = record::encode_parked(order, parked).map_err(Refused::Encoding)?;
                 steps.parked.insert(key, Some((order, value)));
             }
@@ -184,6 +185,7 @@ impl Progress {
                 if self.parked_order(steps, &key).is_none() {
                     return Err(settled(*position));
                 }
+                self.drop_waiting(steps, SUSPECT, listener, *position);
                 steps.parked.insert(key, None);
             }
             CursorChange::Suspect { position, count } => {

@@ -29,8 +29,8 @@ use super::unit::{CommittedRows, EmbeddedUnit};
 use super::{log, record, waiting};
 use crate::error::StoreError;
 use crate::store::{
-    Cursor, Direction, Due, Durability, GivenUp, ListenerRecord, LogEvent, Parked, Position, ReadRows, Redelivery,
-    Scheduled, Store, StoreFuture, Suspect, Unit, Upcoming,
+    Cursor, Direction, Due, Durability, GivenUp, ListenerRecord, LogEvent, LogPage, Parked, Position, ReadRows,
+    Redelivery, Scheduled, Store, StoreFuture, Suspect, Unit, Upcoming,
 };
 
 /// A store over an [`Engine`]. Cheap to clone; the clones are one store.
@@ -210,6 +210,21 @@ impl<T: Embedded> Store for T {
         async move {
             let upto = *shared.delivered.borrow();
             log::read(shared, from, upto, max_events, max_bytes)
+        }
+        .boxed()
+    }
+
+    fn read_log_of<'a>(
+        &'a self,
+        names: &'a [String],
+        from: Position,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> StoreFuture<'a, LogPage> {
+        let shared = &self.embedded().inner.shared;
+        async move {
+            let upto = *shared.delivered.borrow();
+            log::read_of(shared, Some(names), from, upto, max_events, max_bytes)
         }
         .boxed()
     }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aftercommit::clock::{Clock, SystemClock};
 use aftercommit::error::BoxError;
 use aftercommit::listener::{self, Redeliver, Registration};
 use aftercommit::prelude::*;
+use aftercommit::publication::{Offline, Query};
 use aftercommit::runtime::BusBuilder;
 use aftercommit::store::{ParkedCause, Position, Store};
 use aftercommit::transaction::CallFuture;
 
-use super::{APPLIED, Life, Placed, applied, place};
+use super::{APPLIED, Failed, Life, Placed, applied, place, stop};
 use crate::heard::{Heard, within};
 
 /// Hangs on every order of the given shop, so that the program can be ended there.
@@ -113,6 +115,43 @@ on_embedded_stores! {
         assert!(bus.resubmit("crash.hanging", first).await.expect("readable"));
         within(bus.idle()).await;
         assert_eq!(applied(&bus), [("north 1".into(), 1), ("north 2".into(), 1), ("south 1".into(), 1)]);
+        life.crash(bus);
+    }
+
+    async fn a_dead_letter_asked_for_offline_that_ends_the_process_again_and_again_stays_dead(home: &dyn Home) {
+        let failing = listener::on::<Placed>("crash.hanging").durable().redeliver(Redeliver::new().attempts(1));
+        let bus = Bus::builder().shared_store(home.open()).listener(failing.call(|_| Err::<(), _>(Failed("not yet"))));
+        let bus = bus.start().await.expect("the bus starts");
+        let first = place(&bus, "north", 1).await;
+        within(bus.idle()).await;
+        stop(bus).await;
+        let store = home.open();
+        let offline = Offline::new(store.clone(), SystemClock.now());
+        assert_eq!(offline.replay(&Query::new()).await.expect("writable").asked, 1);
+        within(store.close()).await.expect("it closes");
+        drop((store, offline));
+
+        let heard = Heard::new();
+        for life_number in 0..3 {
+            let life = Life::begin();
+            let bus = life.start(over(home.open(), 2).listener(hanging(&heard, "north", 1))).await;
+            heard.until(life_number + 1).await;
+            life.crash(bus);
+        }
+        let life = Life::begin();
+        let bus = life.start(over(home.open(), 2).listener(hanging(&heard, "north", 1))).await;
+        within(bus.idle()).await;
+        assert_eq!(heard.len(), 3, "it is not called a fourth time");
+        let parked = bus.parked().await.expect("the parked ones");
+        let causes: Vec<(Position, ParkedCause)> = parked.iter().map(|one| (one.position, one.cause.clone())).collect();
+        assert_eq!(causes, [(first, ParkedCause::Crashed(2))]);
+        life.crash(bus);
+        // Nobody suspects it any more when it is asked for again.
+        let life = Life::begin();
+        let bus = life.start(over(home.open(), 2).listener(hanging(&heard, "nowhere", 1))).await;
+        assert!(bus.resubmit("crash.hanging", first).await.expect("readable"));
+        within(bus.idle()).await;
+        assert_eq!((heard.len(), applied(&bus)), (4, vec![("north 1".to_owned(), 1)]));
         life.crash(bus);
     }
 

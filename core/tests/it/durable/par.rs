@@ -41,6 +41,25 @@ fn failing_on(heard: &Heard, orders: &'static [u32], mended: &Arc<AtomicBool>) -
 }
 
 on_every_store! {
+    async fn of_large_events_fewer_are_called_at_once(home: &dyn Home) {
+        let heard = Heard::new();
+        let to = heard.clone();
+        let large = listener::on::<Large>("par.large").durable().sequence(Sequence::Total).batch(Batch::new(20, Duration::ZERO));
+        let large = large.call_batch(move |events, _| events.iter().for_each(|one| to.note(format!("{} of {}", &one.event.0[..2], events.len()))));
+        let bus = Bus::builder().shared_store(home.open()).listener(large).start().await.expect("the bus starts");
+        bus.pause("par.large");
+        for number in 10..22 {
+            let event = Large(format!("{number}{}", "x".repeat(1 << 20)));
+            bus.transaction(async |tx| tx.publish(event)).await.expect("committed");
+        }
+        bus.resume("par.large");
+        within(bus.idle()).await;
+        let lines = heard.all();
+        let numbers: Vec<String> = lines.iter().map(|line| line[..2].to_owned()).collect();
+        assert_eq!(numbers, (10..22).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert!(lines.iter().any(|line| line.ends_with("of 4")) && !lines.iter().any(|line| line.ends_with("of 12")), "{lines:?}");
+    }
+
     async fn par_01_unordered_the_next_is_offered_while_one_waits_for_its_time(home: &dyn Home) {
         let heard = Heard::new();
         let clock = MovedClock::default();
@@ -499,3 +518,11 @@ impl Event for Opened {
         Some(aftercommit::event::Stored::json("par.opened").logged());
 }
 impl StoredEvent for Opened {}
+
+/// As much as is wanted.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct Large(String);
+impl Event for Large {
+    const STORED: Option<aftercommit::event::Stored<Self>> = Some(aftercommit::event::Stored::json("par.large"));
+}
+impl StoredEvent for Large {}

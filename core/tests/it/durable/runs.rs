@@ -7,6 +7,7 @@ use std::time::Duration;
 use aftercommit::error::BoxError;
 use aftercommit::listener::{self, AckMode, Redeliver, fixed};
 use aftercommit::prelude::*;
+use aftercommit::transaction::Limits;
 use parking_lot::Mutex;
 
 use super::{Failed, Placed, place_all};
@@ -140,5 +141,29 @@ on_every_store! {
             let called = lines.iter().position(|line| *line == format!("{order} is called")).expect("it is called");
             assert_eq!(lines[called + 1], format!("{order} is committed"), "nobody is called in between");
         }
+    }
+
+    async fn a_limit_that_deliveries_of_one_commit_meet_together_is_charged_to_none(home: &dyn Home) {
+        const LARGE: Table<u32, String> = Table::new("runs.large");
+        let once = Redeliver::new().attempts(1);
+        let writing = listener::on::<Placed>("runs.large").durable().redeliver(once).takes_tx();
+        let bus = Bus::builder()
+            .shared_store(home.open())
+            // Two of them fit into one unit of work.
+            .limits(Limits { unit_bytes: 100_000, ..Limits::default() })
+            .listener(writing.call_with(|event, call| -> Result<(), BoxError> {
+                Ok(LARGE.put(call.tx()?, &event.order, &"x".repeat(40_000))?)
+            }))
+            .start()
+            .await
+            .expect("the bus starts");
+        bus.pause("runs.large");
+        place_all(&bus, &many()[..40]).await;
+        bus.resume("runs.large");
+        within(bus.idle()).await;
+        assert!(bus.parked().await.expect("readable").is_empty(), "none is out of attempts");
+        let mut reader = bus.reader().expect("a reader");
+        let orders: Vec<u32> = LARGE.iter(&mut reader).map(|row| row.expect("a row").0).collect();
+        assert_eq!(orders, (0..40).collect::<Vec<_>>());
     }
 }
