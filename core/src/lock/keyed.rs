@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::guard::{Guard, OwnedGuard};
 use super::owner::Who;
-use super::request::{Request, Requests, obtained};
+use super::request::{Obtained, Request, Requests, obtained};
 use super::table::{Mode, Seen, Table};
 use super::waits::Waiting;
 use crate::clock::{Clock, SystemClock};
@@ -140,8 +140,14 @@ impl<K: Eq + Hash + Debug> KeyedLock<K> {
     /// Dropping the future gives the place in the queue up.
     #[track_caller]
     pub fn lock(&self, key: K) -> impl Future<Output = Guard<'_, K>> {
-        let request = self.request(key);
-        async move { obtained(request.wait().await) }
+        let at = Location::caller();
+        // Asked at once, so that who need not wait carries the key alone.
+        async move {
+            match Request::new(self, key, at).ask_once() {
+                Ok(held) => obtained(held.and_then(Obtained::or_deadlock)),
+                Err(request) => obtained(Box::pin(request.wait()).await),
+            }
+        }
     }
 
     /// As [`lock`](Self::lock), for a thread that drives no tasks: it is blocked meanwhile.

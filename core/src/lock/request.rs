@@ -18,8 +18,10 @@ use super::table::{Asked, Left, Mode, Place};
 use crate::clock::Stopwatch;
 use crate::error::LockError;
 
-/// How often a thread looks again before it stands in the queue: with pauses that double, then giving way to other threads.
-const SPINS: u32 = 10;
+/// How often a thread looks again before it stands in the queue, after pauses that double: meanwhile the holder is undisturbed.
+const SPINS: u32 = 6;
+/// How many spins the first pause takes.
+const FIRST_PAUSE: u32 = 4;
 
 /// A key that is about to be asked for; ends with [`wait`](Self::wait), [`wait_blocking`](Self::wait_blocking) or [`now`](Self::now).
 #[must_use = "nothing is asked for before `wait`, `wait_blocking` or `now`"]
@@ -99,28 +101,62 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
 
     /// As [`now`](Self::now); what the owner holds before counts as obtained.
     pub(crate) fn try_obtain(self) -> Result<Option<Obtained<Hold<K, H>>>, LockError> {
-        match self.lock.table.ask(self.key, self.mode, self.who, None) {
-            Asked::Held(place) => Ok(Some(Obtained::Now(Hold { lock: self.lock, place }))),
-            Asked::Own(key, held) => own(&key, self.mode, held).map(Some),
-            _ => Ok(None),
-        }
+        self.ask_once().map_or(Ok(None), |obtained| obtained.map(Some))
     }
 
     /// As [`wait`](Self::wait); what the owner holds before counts as obtained.
+    #[inline]
     pub(crate) async fn obtain(self) -> Result<Obtained<Hold<K, H>>, LockError> {
+        match self.ask_once() {
+            Ok(obtained) => obtained,
+            // In a box, so that who need not wait does not carry what waiting takes.
+            Err(request) => Box::pin(request.stand_in_line()).await,
+        }
+    }
+
+    /// As [`wait_blocking`](Self::wait_blocking); what the owner holds before counts as obtained.
+    #[inline]
+    pub(crate) fn obtain_blocking(self) -> Result<Obtained<Hold<K, H>>, LockError> {
+        match self.ask_once() {
+            Ok(obtained) => obtained,
+            Err(request) => request.look_again(),
+        }
+    }
+
+    /// Asks once; the request comes back if it would have to wait.
+    #[inline]
+    pub(super) fn ask_once(self) -> Result<Result<Obtained<Hold<K, H>>, LockError>, Self> {
         let Self { lock, key, mode, wait, who } = self;
-        let mut asking = Some((key, who.clone()));
-        let asked = poll_fn(|context| {
-            // Polled once: it answers at once.
-            let Some((key, who)) = asking.take() else { return Poll::Pending };
-            Poll::Ready(lock.table.ask(key, mode, who, Some(context.waker())))
+        match lock.table.ask(key, mode, who.clone(), None) {
+            Asked::Held(place) => Ok(Ok(Obtained::Now(Hold { lock, place }))),
+            Asked::Own(key, held) => Ok(own(&key, mode, held)),
+            Asked::Busy(key) => Err(Self { lock, key, mode, wait, who }),
+            Asked::Queued(_) => unreachable!("a place was taken that nobody asked for"),
+        }
+    }
+
+    /// Asks for a place in the queue too, and for `waker` to be woken.
+    fn ask_for_place(self, waker: &Waker) -> Result<Result<Obtained<Hold<K, H>>, LockError>, Standing<H>> {
+        let Self { lock, key, mode, wait, who } = self;
+        match lock.table.ask(key, mode, who.clone(), Some(waker)) {
+            Asked::Held(place) => Ok(Ok(Obtained::Now(Hold { lock, place }))),
+            Asked::Own(key, held) => Ok(own(&key, mode, held)),
+            Asked::Queued(place) => Err(Standing { lock, place, wait, who }),
+            Asked::Busy(_) => unreachable!("a place was asked for"),
+        }
+    }
+
+    /// Stands in the queue until the key is handed over, or the time is over.
+    async fn stand_in_line(self) -> Result<Obtained<Hold<K, H>>, LockError> {
+        let mut request = Some(self);
+        // Polled once: it answers at once.
+        let asked = poll_fn(|context| match request.take() {
+            Some(request) => Poll::Ready(request.ask_for_place(context.waker())),
+            None => Poll::Pending,
         });
-        let place = match asked.await {
-            Asked::Held(place) => return Ok(Obtained::Now(Hold { lock, place })),
-            Asked::Own(key, held) => return own(&key, mode, held),
-            Asked::Queued(place) => place,
-            // A waker was given.
-            Asked::Busy(_) => unreachable!("a task does not stand in the queue"),
+        let Standing { lock, place, wait, who } = match asked.await {
+            Ok(obtained) => return obtained,
+            Err(standing) => standing,
         };
         let queued = Queued::begin(&*lock, place, who)?;
         let granted = poll_fn(|context| queued.poll(context));
@@ -141,24 +177,20 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
         Ok(Obtained::Now(Hold { lock, place }))
     }
 
-    /// As [`wait_blocking`](Self::wait_blocking); what the owner holds before counts as obtained.
-    pub(crate) fn obtain_blocking(self) -> Result<Obtained<Hold<K, H>>, LockError> {
-        let Self { lock, mut key, mode, wait, who } = self;
+    /// Looks again a few times, then stands in the queue, blocking the thread.
+    #[cold]
+    fn look_again(mut self) -> Result<Obtained<Hold<K, H>>, LockError> {
         for round in 0..SPINS {
-            match lock.table.ask(key, mode, who.clone(), None) {
-                Asked::Held(place) => return Ok(Obtained::Now(Hold { lock, place })),
-                Asked::Own(key, held) => return own(&key, mode, held),
-                Asked::Busy(back) => key = back,
-                Asked::Queued(_) => unreachable!("a place was taken that nobody asked for"),
-            }
-            pause(round);
+            (0..FIRST_PAUSE << round).for_each(|_| std::hint::spin_loop());
+            self = match self.ask_once() {
+                Ok(obtained) => return obtained,
+                Err(request) => request,
+            };
         }
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let place = match lock.table.ask(key, mode, who.clone(), Some(&waker)) {
-            Asked::Held(place) => return Ok(Obtained::Now(Hold { lock, place })),
-            Asked::Own(key, held) => return own(&key, mode, held),
-            Asked::Queued(place) => place,
-            Asked::Busy(_) => unreachable!("a thread does not stand in the queue"),
+        let Standing { lock, place, wait, who } = match self.ask_for_place(&waker) {
+            Ok(obtained) => return obtained,
+            Err(standing) => standing,
         };
         let queued = Queued::begin(&*lock, place, who)?;
         let begun = Stopwatch::start();
@@ -177,6 +209,14 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
     }
 }
 
+/// A request that has its place in the queue.
+struct Standing<H> {
+    lock: H,
+    place: Place,
+    wait: Option<Duration>,
+    who: Who,
+}
+
 /// What a request without owner and time came to: nothing can be in its way.
 #[inline]
 pub fn obtained<G>(waited: Result<G, LockError>) -> G {
@@ -188,7 +228,7 @@ pub fn obtained<G>(waited: Result<G, LockError>) -> G {
 
 impl<G> Obtained<G> {
     /// An owner that asks again waits for itself.
-    fn or_deadlock(self) -> Result<G, LockError> {
+    pub(super) fn or_deadlock(self) -> Result<G, LockError> {
         match self {
             Obtained::Now(guard) => Ok(guard),
             Obtained::Before => Err(LockError::Reentrant),
@@ -202,14 +242,6 @@ fn own<G>(key: &impl Debug, asked: Mode, held: Mode) -> Result<Obtained<G>, Lock
     match (asked, held) {
         (Mode::Exclusive, Mode::Shared) => Err(LockError::Upgrade { key: format!("{key:?}") }),
         _ => Ok(Obtained::Before),
-    }
-}
-
-fn pause(round: u32) {
-    if round < 4 {
-        (0..1 << (round + 2)).for_each(|_| std::hint::spin_loop());
-    } else {
-        thread::yield_now();
     }
 }
 

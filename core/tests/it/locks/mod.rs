@@ -8,6 +8,8 @@ mod units;
 
 use std::task::Poll;
 
+pub(crate) use shared::Shared;
+
 /// Polls `future` once more; answers what it came to, if anything.
 pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     std::future::poll_fn(|context| match std::pin::Pin::new(&mut *future).poll(context) {
