@@ -18,10 +18,12 @@ use super::table::{Asked, Left, Mode, Place};
 use crate::clock::Stopwatch;
 use crate::error::LockError;
 
-/// How often a thread looks again before it stands in the queue, after pauses that double: meanwhile the holder is undisturbed.
-const SPINS: u32 = 6;
-/// How many spins the first pause takes.
-const FIRST_PAUSE: u32 = 4;
+/// How often a thread looks again before it stands in the queue. Whoever stands there must be woken when its turn comes, which takes
+/// far longer than most keys are held, and all others wait for it meanwhile.
+const LOOKS: u32 = 64;
+/// How many spins the pauses between two looks take: the first, from which they double, and the longest, from which on the thread
+/// gives way to others too. Meanwhile the holder is undisturbed.
+const PAUSES: (u32, u32) = (4, 32);
 
 /// A key that is about to be asked for; ends with [`wait`](Self::wait), [`wait_blocking`](Self::wait_blocking) or [`now`](Self::now).
 #[must_use = "nothing is asked for before `wait`, `wait_blocking` or `now`"]
@@ -101,36 +103,40 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
 
     /// As [`now`](Self::now); what the owner holds before counts as obtained.
     pub(crate) fn try_obtain(self) -> Result<Option<Obtained<Hold<K, H>>>, LockError> {
-        self.ask_once().map_or(Ok(None), |obtained| obtained.map(Some))
+        match self.lock.table.ask(self.key, self.mode, self.who, None) {
+            Asked::Held(place) => Ok(Some(Obtained::Now(Hold { lock: self.lock, place }))),
+            Asked::Own(key, held) => own(&key, self.mode, held).map(Some),
+            Asked::Busy(_) | Asked::Queued(_) => Ok(None),
+        }
     }
 
     /// As [`wait`](Self::wait); what the owner holds before counts as obtained.
     #[inline]
     pub(crate) async fn obtain(self) -> Result<Obtained<Hold<K, H>>, LockError> {
-        match self.ask_once() {
-            Ok(obtained) => obtained,
+        let Self { lock, key, mode, wait, who } = self;
+        let mut key = Some(key);
+        // Polled once: it answers at once.
+        let asked = poll_fn(|context| match key.take() {
+            Some(key) => Poll::Ready(lock.table.ask(key, mode, who.clone(), Some(context.waker()))),
+            None => Poll::Pending,
+        });
+        match asked.await {
+            Asked::Held(place) => Ok(Obtained::Now(Hold { lock, place })),
+            Asked::Own(key, held) => own(&key, mode, held),
             // In a box, so that who need not wait does not carry what waiting takes.
-            Err(request) => Box::pin(request.stand_in_line()).await,
+            Asked::Queued(place) => Box::pin(stand_in_line(Standing { lock, place, wait, who })).await,
+            Asked::Busy(_) => unreachable!("a place was asked for"),
         }
     }
 
     /// As [`wait_blocking`](Self::wait_blocking); what the owner holds before counts as obtained.
     #[inline]
     pub(crate) fn obtain_blocking(self) -> Result<Obtained<Hold<K, H>>, LockError> {
-        match self.ask_once() {
-            Ok(obtained) => obtained,
-            Err(request) => request.look_again(),
-        }
-    }
-
-    /// Asks once; the request comes back if it would have to wait.
-    #[inline]
-    pub(super) fn ask_once(self) -> Result<Result<Obtained<Hold<K, H>>, LockError>, Self> {
         let Self { lock, key, mode, wait, who } = self;
         match lock.table.ask(key, mode, who.clone(), None) {
-            Asked::Held(place) => Ok(Ok(Obtained::Now(Hold { lock, place }))),
-            Asked::Own(key, held) => Ok(own(&key, mode, held)),
-            Asked::Busy(key) => Err(Self { lock, key, mode, wait, who }),
+            Asked::Held(place) => Ok(Obtained::Now(Hold { lock, place })),
+            Asked::Own(key, held) => own(&key, mode, held),
+            Asked::Busy(key) => Self { lock, key, mode, wait, who }.look_again(),
             Asked::Queued(_) => unreachable!("a place was taken that nobody asked for"),
         }
     }
@@ -146,45 +152,22 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
         }
     }
 
-    /// Stands in the queue until the key is handed over, or the time is over.
-    async fn stand_in_line(self) -> Result<Obtained<Hold<K, H>>, LockError> {
-        let mut request = Some(self);
-        // Polled once: it answers at once.
-        let asked = poll_fn(|context| match request.take() {
-            Some(request) => Poll::Ready(request.ask_for_place(context.waker())),
-            None => Poll::Pending,
-        });
-        let Standing { lock, place, wait, who } = match asked.await {
-            Ok(obtained) => return obtained,
-            Err(standing) => standing,
-        };
-        let queued = Queued::begin(&*lock, place, who)?;
-        let granted = poll_fn(|context| queued.poll(context));
-        let in_time = match wait {
-            None => {
-                granted.await;
-                true
-            }
-            Some(wait) => {
-                tokio::select! {
-                    biased;
-                    () = granted => true,
-                    () = pin!(lock.clock.sleep(wait)) => false,
-                }
-            }
-        };
-        queued.end(in_time, wait)?;
-        Ok(Obtained::Now(Hold { lock, place }))
-    }
-
     /// Looks again a few times, then stands in the queue, blocking the thread.
     #[cold]
     fn look_again(mut self) -> Result<Obtained<Hold<K, H>>, LockError> {
-        for round in 0..SPINS {
-            (0..FIRST_PAUSE << round).for_each(|_| std::hint::spin_loop());
-            self = match self.ask_once() {
-                Ok(obtained) => return obtained,
-                Err(request) => request,
+        let (mut pause, longest) = PAUSES;
+        for _ in 0..LOOKS {
+            (0..pause).for_each(|_| std::hint::spin_loop());
+            if pause < longest {
+                pause *= 2;
+            } else {
+                thread::yield_now();
+            }
+            self.key = match self.lock.table.ask(self.key, self.mode, self.who.clone(), None) {
+                Asked::Held(place) => return Ok(Obtained::Now(Hold { lock: self.lock, place })),
+                Asked::Own(key, held) => return own(&key, self.mode, held),
+                Asked::Busy(key) => key,
+                Asked::Queued(_) => unreachable!("a place was taken that nobody asked for"),
             };
         }
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -210,11 +193,35 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
 }
 
 /// A request that has its place in the queue.
-struct Standing<H> {
-    lock: H,
-    place: Place,
-    wait: Option<Duration>,
-    who: Who,
+pub(super) struct Standing<H> {
+    pub(super) lock: H,
+    pub(super) place: Place,
+    pub(super) wait: Option<Duration>,
+    pub(super) who: Who,
+}
+
+/// Waits until the key is handed over, or the time is over.
+pub(super) async fn stand_in_line<K: Eq + Hash + Debug, H: Handle<K>>(
+    standing: Standing<H>,
+) -> Result<Obtained<Hold<K, H>>, LockError> {
+    let Standing { lock, place, wait, who } = standing;
+    let queued = Queued::begin(&*lock, place, who)?;
+    let granted = poll_fn(|context| queued.poll(context));
+    let in_time = match wait {
+        None => {
+            granted.await;
+            true
+        }
+        Some(wait) => {
+            tokio::select! {
+                biased;
+                () = granted => true,
+                () = pin!(lock.clock.sleep(wait)) => false,
+            }
+        }
+    };
+    queued.end(in_time, wait)?;
+    Ok(Obtained::Now(Hold { lock, place }))
 }
 
 /// What a request without owner and time came to: nothing can be in its way.

@@ -3,6 +3,7 @@
 mod flash_sale;
 mod keyed;
 mod listeners;
+mod lockers;
 mod shared;
 mod units;
 
