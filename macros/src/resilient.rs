@@ -214,6 +214,8 @@ fn body(function: &ImplItemFn, args: &Args, with: &Expr, parameters: &[Ident]) -
         }
         None => (arguments, TokenStream::new()),
     };
+    // A parameter that only the key needs is used.
+    let used = args.key.as_ref().map(|Said { value, .. }| quote!(let _ = || { let _ = &(#value); };));
     let called = match sig.asyncness {
         // What the block answers is said by a `return` that is never made, so that `?` in it knows its error.
         Some(_) => quote! {
@@ -223,10 +225,11 @@ fn body(function: &ImplItemFn, args: &Args, with: &Expr, parameters: &[Ident]) -
                     let __never: #answer = ::core::unreachable!();
                     return __never;
                 }
+                #used
                 #block
             }).await
         },
-        None => quote!(#private::call_blocking(__pipeline, #given, |#patterns| -> #answer #block)),
+        None => quote!(#private::call_blocking(__pipeline, #given, |#patterns| -> #answer { #used #block })),
     };
     let (limited, called) = limited(args, called, sig.asyncness.is_some());
     match &args.fallback {
