@@ -20,7 +20,7 @@ use governor::{Quota, RateLimiter};
 use recloser::{AsyncRecloser, Recloser};
 use tower::{Layer, Service, service_fn};
 
-const MANY: u32 = 1 << 24;
+const MANY: u32 = 1 << 30;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What is called: it succeeds without waiting.

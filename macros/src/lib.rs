@@ -378,8 +378,12 @@ pub fn sim_test(args: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Arguments
 /// - `with = GATEWAY`: the pipeline; anything that dereferences to one, also `self.gateway`.
+/// - `limit = PER_USER, key = user`: a permit of this key of a `KeyedRateLimiter` first, once for the call however many attempts it
+///   takes; what it refuses goes to the fallback, not to the pipeline.
 /// - `fallback = last_price`: a function that answers in the place of every error. It takes what the function takes, `self` included,
-///   and then the error; or the error alone. That of an `async fn` is an `async fn`.
+///   and then the error; or the error alone. That of an `async fn` is an `async fn`. The compiler's message about one of another
+///   signature shows that which it must have; about a name that is not there it says no more than that, as it looks for names
+///   before it knows of types.
 /// - `fallback(PriceError::Policy(_) => last_price, PriceError::Unknown if .. => nothing)`: for the first pattern that the error
 ///   meets; an error that meets none stays.
 /// - `crate = ::path`: where `aftercommit` is, if it is not called so.

@@ -14,6 +14,8 @@ use crate::support::{Errors, default_crate, located, ours, peel};
 
 const FORMS: &[Form] = &[
     form("with", "with = GATEWAY"),
+    form("limit", "limit = PER_USER, key = user"),
+    form("key", "limit = PER_USER, key = user"),
     form("fallback", "fallback = last_price` or `fallback(PriceError::Down => last_price)"),
     form("crate", "crate = ::aftercommit"),
 ];
@@ -25,6 +27,9 @@ const ARGUMENTS: usize = 8;
 struct Args {
     krate: Path,
     with: Option<Expr>,
+    /// A rate limiter for each key, and the key.
+    limit: Option<Said<Expr>>,
+    key: Option<Said<Expr>>,
     fallback: Option<Said<Fallback>>,
 }
 
@@ -86,10 +91,12 @@ fn typed(input: &mut FnArg) -> Option<&mut syn::PatType> {
 }
 
 fn read(tokens: TokenStream, function: &ImplItemFn, errors: &mut Errors) -> Args {
-    let mut read = Args { krate: default_crate(), with: None, fallback: None };
+    let mut read = Args { krate: default_crate(), with: None, limit: None, key: None, fallback: None };
     read_tokens(tokens, FORMS, errors, |name, input, errors| {
         match &*name.to_string() {
             "with" => read.with = Some(args::value(input)?),
+            "limit" => read.limit = args::said(name, input)?,
+            "key" => read.key = args::said(name, input)?,
             "fallback" => {
                 let value = fallback(input, errors)?;
                 read.fallback = Some(Said { name: name.clone(), value });
@@ -100,6 +107,14 @@ fn read(tokens: TokenStream, function: &ImplItemFn, errors: &mut Errors) -> Args
     });
     if read.with.is_none() {
         errors.push(&function.sig.ident, "through which policies is it called? write `#[resilient(with = GATEWAY)]`");
+    }
+    match (&read.limit, &read.key) {
+        (Some(limit), None) => errors.push(&limit.name, "whose permit is it? write `limit = PER_USER, key = user`"),
+        (None, Some(key)) => errors.push(
+            &key.name,
+            "a key of which limiter? write `limit = PER_USER, key = user`, where `PER_USER` is a `KeyedRateLimiter`",
+        ),
+        _ => {}
     }
     read
 }
@@ -199,6 +214,8 @@ fn body(function: &ImplItemFn, args: &Args, with: &Expr, parameters: &[Ident]) -
         }
         None => (arguments, TokenStream::new()),
     };
+    // A parameter that only the key needs is used.
+    let used = args.key.as_ref().map(|Said { value, .. }| quote!(let _ = || { let _ = &(#value); };));
     let called = match sig.asyncness {
         // What the block answers is said by a `return` that is never made, so that `?` in it knows its error.
         Some(_) => quote! {
@@ -208,17 +225,20 @@ fn body(function: &ImplItemFn, args: &Args, with: &Expr, parameters: &[Ident]) -
                     let __never: #answer = ::core::unreachable!();
                     return __never;
                 }
+                #used
                 #block
             }).await
         },
-        None => quote!(#private::call_blocking(__pipeline, #given, |#patterns| -> #answer #block)),
+        None => quote!(#private::call_blocking(__pipeline, #given, |#patterns| -> #answer { #used #block })),
     };
+    let (limited, called) = limited(args, called, sig.asyncness.is_some());
     match &args.fallback {
-        None => quote!(#held #pipeline #called),
+        None => quote!(#held #limited #pipeline #called),
         Some(said) => {
             let fallen = fallen(&said.value, &args.krate, answer, sig.asyncness.is_some());
             quote! {
                 #held
+                #limited
                 #pipeline
                 #kept
                 let __answer: #answer = #called;
@@ -229,6 +249,28 @@ fn body(function: &ImplItemFn, args: &Args, with: &Expr, parameters: &[Ident]) -
             }
         }
     }
+}
+
+/// A permit of the key that is asked for first, and the call if there is one.
+fn limited(args: &Args, called: TokenStream, is_async: bool) -> (TokenStream, TokenStream) {
+    let (Some(Said { value: limit, .. }), Some(Said { value: key, .. })) = (&args.limit, &args.key) else {
+        return (TokenStream::new(), called);
+    };
+    let at = ours(limit.span());
+    let krate = located(&args.krate, at);
+    let limiter = quote_spanned!(at=> let __limiter: &#krate::resilience::KeyedRateLimiter<_> = &#limit;);
+    // At the key, so that one of another type is reported there.
+    let permit = match is_async {
+        true => quote_spanned!(ours(key.span())=> let __permit = __limiter.acquire(&(#key)).await;),
+        false => quote_spanned!(ours(key.span())=> let __permit = __limiter.acquire_blocking(&(#key));),
+    };
+    let called = quote! {
+        match __permit {
+            ::core::result::Result::Ok(()) => #called,
+            ::core::result::Result::Err(refused) => ::core::result::Result::Err(::core::convert::From::from(refused)),
+        }
+    };
+    (quote!(#limiter #permit), called)
 }
 
 /// What the types must be, said where they are written.

@@ -145,3 +145,52 @@ fn settings_and_states_that_change_meanwhile_leave_it_in_one_of_its_states() {
         schedules(),
     );
 }
+
+#[test]
+fn successes_are_counted_whether_they_take_the_lock_or_not() {
+    shuttle::check_random(
+        || {
+            let limits = Limits { failure_rate: 100.0, minimum_calls: 8, reach: Reach::Count(8), ..limits(1) };
+            let machine = Arc::new(Machine::new(limits, State::Closed, 0));
+            let shared = machine.clone();
+            all(4, move |number| {
+                for _ in 0..2 {
+                    let permit = permit(&shared, 0).expect("it is closed");
+                    shared.record(permit, if number == 0 { FAILED } else { 0 }, || 0);
+                }
+                if number == 1 {
+                    assert!(shared.look(0).totals.calls >= 2, "its own at least");
+                }
+            });
+            let look = machine.look(0);
+            assert_eq!((look.state, look.totals.calls, look.totals.failed), (State::Closed, 8, 2));
+            // The window is full: successes push the failures out, however many more of them come.
+            for _ in 0..20 {
+                let told = machine.record(permit(&machine, 0).expect("it is closed"), 0, || 0);
+                assert_eq!(told, [None; 2]);
+            }
+            assert_eq!((machine.look(0).totals.calls, machine.look(0).totals.failed), (8, 0));
+        },
+        schedules(),
+    );
+}
+
+#[test]
+fn a_success_of_a_stay_that_is_over_is_not_counted_in_the_next() {
+    shuttle::check_random(
+        || {
+            let machine = Arc::new(Machine::new(limits(1), State::Closed, 0));
+            let before = permit(&machine, 0).expect("it is closed");
+            let shared = machine.clone();
+            all(2, move |number| match number {
+                0 => drop(shared.record(before, 0, || 0)),
+                _ => {
+                    shared.transition(State::Open, None, 0);
+                    shared.transition(State::Closed, None, 0);
+                }
+            });
+            assert_eq!(machine.look(0).totals.calls, 0);
+        },
+        schedules(),
+    );
+}

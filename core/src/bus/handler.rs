@@ -17,7 +17,8 @@ use super::delivery::{Delivery, DeliveryId, SETTLED, SETTLING, Shared};
 use crate::consumer::{Due, Handler, Run, Verdict};
 use crate::error::{BoxError, Error, Panicked, StoreError, UnitError};
 use crate::event::{Envelope, Metadata};
-use crate::listener::{About, Call, Decision, Deliver, FailedAt, GivenUp, chain, decision};
+use crate::listener::{About, Call, Decision, Deliver, FailedAt, GivenUp, chain, decision, lock_for};
+use crate::lock::{AnyKey, OwnedGuard};
 use crate::observe::Measure;
 use crate::store::Settlement;
 use crate::transaction::step::{Called, answered};
@@ -53,6 +54,9 @@ impl About for Context {
         self.core.as_host()
     }
 }
+
+/// The lock of a call without a unit of work.
+type Held = Option<OwnedGuard<AnyKey>>;
 
 /// What is called.
 #[derive(Clone, Copy)]
@@ -140,9 +144,26 @@ impl DurableHandler {
         }
     }
 
-    /// Calls it within its time limit; a panic is its error.
-    async fn called(&self, context: &Context, what: What<'_>, tx: Option<&mut Tx>) -> Answered {
+    /// Waits for the lock of the event's key, if the listener has one: held by the unit of work, or by `held`.
+    async fn lock(
+        &self,
+        context: &Context,
+        event: &(dyn Any + Send + Sync),
+        tx: Option<&mut Tx>,
+        held: &mut Held,
+    ) -> Result<(), BoxError> {
+        if let Some(key) = self.listener.lock_of(event) {
+            *held = lock_for(&self.id, key, &context.core.calls, tx).await?;
+        }
+        Ok(())
+    }
+
+    /// Calls it within its time limit; a panic is its error. Without a unit of work its lock is in `held`.
+    async fn called(&self, context: &Context, what: What<'_>, mut tx: Option<&mut Tx>, held: &mut Held) -> Answered {
         let called = async {
+            if let What::One(event) = what {
+                self.lock(context, event, tx.as_deref_mut(), held).await?;
+            }
             let called = self.deliver(what, self.call_of(context, tx));
             let Some(limit) = self.time_limit else { return settle(called).await };
             tokio::select! {
@@ -164,7 +185,7 @@ impl DurableHandler {
                     async |tx: &mut Tx| -> Result<(), Work> {
                         tx.set_name(self.id.clone());
                         settlements.iter().for_each(|settlement| tx.settle(settlement.clone()));
-                        match self.called(context, what, Some(tx)).await.map_err(Work::Listener)? {
+                        match self.called(context, what, Some(tx), &mut None).await.map_err(Work::Listener)? {
                             Some(reply) => reply.publish(tx).map_err(Work::Bus),
                             None => Ok(()),
                         }
@@ -186,7 +207,9 @@ impl DurableHandler {
         what: What<'_>,
         settlements: impl FnOnce() -> Vec<Settlement>,
     ) -> Verdict {
-        match self.called(context, what, None).await {
+        // Until it is settled; what the worker settles later is not waited for.
+        let mut held = None;
+        match self.called(context, what, None, &mut held).await {
             Ok(None) if self.gathers => Verdict::Handled,
             Ok(reply) => self.settle_beside(context, settlements(), reply).await,
             Err(cause) => self.failed(&context.core, cause),
@@ -236,8 +259,13 @@ impl DurableHandler {
         let mut ack = Some(ack);
         let mut call = self.call_of(context, None);
         call.delivery = Some(&mut ack);
+        let mut held = None;
         let acknowledged = async {
-            let answered = contained(async { settle(self.listener.deliver(event, call)).await }).await;
+            let answered = contained(async {
+                self.lock(context, event, None, &mut held).await?;
+                settle(self.listener.deliver(event, call)).await
+            });
+            let answered = answered.await;
             let decision = match &answered {
                 Ok(_) => (&mut decided).await.map_err(|oneshot::error::RecvError { .. }| Unacknowledged.into()),
                 // What it acknowledged before it failed stands.
@@ -276,7 +304,11 @@ impl DurableHandler {
         let mut call = self.call_of(context, None);
         call.delivery = Some(&mut delivery);
         let called = async {
-            let running = async { settle(self.listener.deliver(event, call)).await };
+            let mut held = None;
+            let running = async {
+                self.lock(context, event, None, &mut held).await?;
+                settle(self.listener.deliver(event, call)).await
+            };
             let Some(limit) = self.time_limit else { return running.await };
             tokio::pin!(running);
             tokio::select! {

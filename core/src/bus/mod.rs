@@ -5,6 +5,8 @@
 
 mod ack;
 mod archiving;
+#[cfg(feature = "resilience")]
+mod breakers;
 mod dead_letters;
 mod delivery;
 mod describe;
@@ -43,6 +45,8 @@ use crate::transaction::{self, Committed, Failed, Surroundings, Tx};
 pub use crate::consumer::{ParkedCounts, Replay};
 pub use ack::Ack;
 pub(crate) use archiving::Archiving;
+#[cfg(feature = "resilience")]
+pub use breakers::StoreBoard;
 pub use dead_letters::DeadLetters;
 pub use delivery::{Delivery, DeliveryId, Guarded};
 pub use describe::Description;

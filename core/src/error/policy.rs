@@ -24,6 +24,8 @@ pub enum PolicyError {
         limiter: Arc<str>,
         /// How long the caller would have waited.
         timeout: Duration,
+        /// When there is a permit.
+        retry_after: Duration,
     },
     /// As many calls as the bulkhead allows were under way for as long as the caller would wait.
     #[error("bulkhead `{bulkhead}` was full for {waited:?}")]
@@ -67,6 +69,15 @@ impl PolicyError {
             | PolicyError::TimedOut { limiter: name, .. }
             | PolicyError::Exhausted { retry: name, .. }
             | PolicyError::CannotStop { limiter: name } => name,
+        }
+    }
+
+    /// When it may be worth it to ask again, where the policy knows.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            PolicyError::CircuitOpen { retry_after, .. } => *retry_after,
+            PolicyError::RateLimited { retry_after, .. } => Some(*retry_after),
+            _ => None,
         }
     }
 

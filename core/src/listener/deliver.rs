@@ -9,6 +9,7 @@ use super::fallback::GivenUp;
 use super::invoke::Listener;
 use crate::error::BoxError;
 use crate::event::{Envelope, Event};
+use crate::lock::AnyKey;
 use crate::transaction::Answered;
 use crate::transaction::step::{Called, answered};
 
@@ -26,6 +27,8 @@ pub(crate) trait Deliver: Send + Sync {
     fn decode_batch(&self, events: &[(&Envelope, u32)]) -> (Decoded, usize, Option<BoxError>);
     /// Asks its condition about what [`decode`](Self::decode) gave: for what was published before the listener came.
     fn accepts(&self, event: &(dyn Any + Send + Sync), call: Call<'_>) -> bool;
+    /// What is to be locked around a call with what [`decode`](Self::decode) gave, by whoever calls: until it is settled.
+    fn lock_of(&self, event: &(dyn Any + Send + Sync)) -> Option<AnyKey>;
     /// Calls it with what [`decode`](Self::decode) gave; its condition was asked at publish.
     fn deliver<'a>(&'a self, event: &'a (dyn Any + Send + Sync), call: Call<'a>) -> Called<'a>;
     /// Calls it with the first `count` of what [`decode_batch`](Self::decode_batch) gave.
@@ -72,9 +75,14 @@ impl<E: Event> Deliver for Listener<E> {
         event.downcast_ref::<E>().is_none_or(|event| Listener::accepts(self, event, &mut call))
     }
 
+    fn lock_of(&self, event: &(dyn Any + Send + Sync)) -> Option<AnyKey> {
+        let lock = self.lock.as_ref()?;
+        event.downcast_ref::<E>().map(lock)
+    }
+
     fn deliver<'a>(&'a self, event: &'a (dyn Any + Send + Sync), call: Call<'a>) -> Called<'a> {
         match event.downcast_ref::<E>() {
-            Some(event) => self.invoke_accepted(event, || call),
+            Some(event) => self.invoke_unlocked(event, || call),
             None => answered(Err(format!("what was decoded is no `{}`", E::name()).into())),
         }
     }

@@ -11,16 +11,16 @@ use futures::future::Either;
 use uuid::Uuid;
 
 use super::batch::Delivered;
-use super::call::Call;
+use super::call::{Call, CallAround};
 use super::descriptor::Descriptor;
 use super::fallback::GivenUp;
 use crate::clock::Stopwatch;
 use crate::error::{BoxError, Error, Panicked};
 use crate::event::Event;
-use crate::lock::{AnyKey, Obtained, Owner};
+use crate::lock::{AnyKey, Obtained, OwnedGuard, Owner};
 use crate::observe::{Interceptor, Measure, Subject, Watchdog, Watched, unfinished};
 use crate::transaction::step::{Called, Progress, answered, poll_in};
-use crate::transaction::{Answered, CallFuture, settle};
+use crate::transaction::{Answered, CallFuture, Tx, settle};
 
 /// A listener of events of type `E`, ready to be called.
 pub(crate) struct Listener<E> {
@@ -224,22 +224,13 @@ impl<E: Event> Listener<E> {
     #[inline(never)]
     fn locked<'a>(&'a self, lock: &'a LockOf<E>, event: &'a E, mut call: Call<'a>) -> Called<'a> {
         Either::Right(CallFuture::from_or_box(async move {
-            let asking = call.around.locks.request_owned(lock(event)).within(call.around.lock_wait);
-            let _held = match call.tx.as_deref_mut() {
-                Some(tx) => {
-                    if let Obtained::Now(guard) = asking.by(tx.owner()).obtain().await.map_err(Error::from)? {
-                        tx.hold(Box::new(guard));
-                    }
-                    None
-                }
-                None => Some(asking.by(&Owner::named(&*self.descriptor.id)).wait().await.map_err(Error::from)?),
-            };
+            let _held = lock_for(&self.descriptor.id, lock(event), call.around, call.tx.as_deref_mut()).await?;
             settle(self.invoke_unlocked(event, || call)).await
         }))
     }
 
     #[inline(always)]
-    fn invoke_unlocked<'a>(&'a self, event: &'a E, call: impl FnOnce() -> Call<'a>) -> Called<'a> {
+    pub(super) fn invoke_unlocked<'a>(&'a self, event: &'a E, call: impl FnOnce() -> Call<'a>) -> Called<'a> {
         if let Some(observed) = &self.observed {
             return self.observed(observed, event, call());
         }
@@ -370,6 +361,21 @@ impl<E: Event> Listener<E> {
     fn span(&self, _call: &Call<'_>) -> Span {
         Span()
     }
+}
+
+/// Waits for the lock of `key` for a call of the listener: the unit of work holds it, if there is one, else whoever has the answer.
+pub(crate) async fn lock_for(
+    listener: &str,
+    key: AnyKey,
+    around: &CallAround,
+    tx: Option<&mut Tx>,
+) -> Result<Option<OwnedGuard<AnyKey>>, Error> {
+    let asking = around.locks.request_owned(key).within(around.lock_wait);
+    let Some(tx) = tx else { return Ok(Some(asking.by(&Owner::named(listener)).wait().await?)) };
+    if let Obtained::Now(guard) = asking.by(tx.owner()).obtain().await? {
+        tx.hold(Box::new(guard));
+    }
+    Ok(None)
 }
 
 /// The span of one call; nothing without the feature `tracing`.

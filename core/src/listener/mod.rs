@@ -37,7 +37,7 @@ pub use rules::ErrorRules;
 pub(crate) use call::{About, CallAround, States, Stopper};
 pub(crate) use declare::ErasedListener;
 pub(crate) use deliver::Deliver;
-pub(crate) use invoke::{Bare, BareList, Listener, Observing};
+pub(crate) use invoke::{Bare, BareList, Listener, Observing, lock_for};
 pub(crate) use listeners::Listeners;
 pub(crate) use registry::{Registry, wire};
 pub(crate) use rules::{Class, chain, classify, decision};

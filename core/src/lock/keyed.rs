@@ -1,17 +1,19 @@
 //! A lock for each key.
 
 use std::fmt::{self, Debug};
+use std::future::poll_fn;
 use std::hash::Hash;
 use std::ops::Deref;
 use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use super::guard::{Guard, OwnedGuard};
 use super::owner::Who;
-use super::request::{Request, Requests, obtained};
-use super::table::{Mode, Seen, Table};
+use super::request::{Obtained, Request, Requests, Standing, obtained, stand_in_line};
+use super::table::{Asked, Mode, Seen, Table};
 use super::waits::Waiting;
 use crate::clock::{Clock, SystemClock};
 
@@ -42,7 +44,7 @@ const BUCKETS: usize = 1024;
 ///
 /// # Order
 /// Who waits is served in the order of asking, tasks and threads alike; nobody overtakes who waits, not even to share a key with
-/// its holders. A thread that finds the key held looks again for some microseconds before it stands in the queue.
+/// its holders. A thread that finds the key held looks again for a tenth of a millisecond before it stands in the queue.
 ///
 /// # Reentrance
 /// There is none: who asks for a key that it holds waits for itself. Say [`within`](Request::within), or name an
@@ -140,8 +142,24 @@ impl<K: Eq + Hash + Debug> KeyedLock<K> {
     /// Dropping the future gives the place in the queue up.
     #[track_caller]
     pub fn lock(&self, key: K) -> impl Future<Output = Guard<'_, K>> {
-        let request = self.request(key);
-        async move { obtained(request.wait().await) }
+        let at = Location::caller();
+        let mut key = Some(key);
+        // As a request does, with nothing but the key to carry.
+        async move {
+            let who = || Who { owner: None, at };
+            let asked = poll_fn(|context| match key.take() {
+                Some(key) => Poll::Ready(self.table.ask(key, Mode::Exclusive, who(), Some(context.waker()))),
+                None => Poll::Pending,
+            });
+            match asked.await {
+                Asked::Held(place) => Guard { lock: self, place },
+                Asked::Queued(place) => {
+                    let standing = Standing { lock: self, place, wait: None, who: who() };
+                    obtained(Box::pin(stand_in_line(standing)).await.and_then(Obtained::or_deadlock))
+                }
+                Asked::Own(..) | Asked::Busy(_) => unreachable!("it has no name, and asked for a place"),
+            }
+        }
     }
 
     /// As [`lock`](Self::lock), for a thread that drives no tasks: it is blocked meanwhile.

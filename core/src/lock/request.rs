@@ -18,8 +18,12 @@ use super::table::{Asked, Left, Mode, Place};
 use crate::clock::Stopwatch;
 use crate::error::LockError;
 
-/// How often a thread looks again before it stands in the queue: with pauses that double, then giving way to other threads.
-const SPINS: u32 = 10;
+/// How often a thread looks again before it stands in the queue. Whoever stands there must be woken when its turn comes, which takes
+/// far longer than most keys are held, and all others wait for it meanwhile.
+const LOOKS: u32 = 64;
+/// How many spins the pauses between two looks take: the first, from which they double, and the longest, from which on the thread
+/// gives way to others too. Meanwhile the holder is undisturbed.
+const PAUSES: (u32, u32) = (4, 32);
 
 /// A key that is about to be asked for; ends with [`wait`](Self::wait), [`wait_blocking`](Self::wait_blocking) or [`now`](Self::now).
 #[must_use = "nothing is asked for before `wait`, `wait_blocking` or `now`"]
@@ -102,63 +106,74 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
         match self.lock.table.ask(self.key, self.mode, self.who, None) {
             Asked::Held(place) => Ok(Some(Obtained::Now(Hold { lock: self.lock, place }))),
             Asked::Own(key, held) => own(&key, self.mode, held).map(Some),
-            _ => Ok(None),
+            Asked::Busy(_) | Asked::Queued(_) => Ok(None),
         }
     }
 
     /// As [`wait`](Self::wait); what the owner holds before counts as obtained.
+    #[inline]
     pub(crate) async fn obtain(self) -> Result<Obtained<Hold<K, H>>, LockError> {
         let Self { lock, key, mode, wait, who } = self;
-        let mut asking = Some((key, who.clone()));
-        let asked = poll_fn(|context| {
-            // Polled once: it answers at once.
-            let Some((key, who)) = asking.take() else { return Poll::Pending };
-            Poll::Ready(lock.table.ask(key, mode, who, Some(context.waker())))
+        let mut key = Some(key);
+        // Polled once: it answers at once.
+        let asked = poll_fn(|context| match key.take() {
+            Some(key) => Poll::Ready(lock.table.ask(key, mode, who.clone(), Some(context.waker()))),
+            None => Poll::Pending,
         });
-        let place = match asked.await {
-            Asked::Held(place) => return Ok(Obtained::Now(Hold { lock, place })),
-            Asked::Own(key, held) => return own(&key, mode, held),
-            Asked::Queued(place) => place,
-            // A waker was given.
-            Asked::Busy(_) => unreachable!("a task does not stand in the queue"),
-        };
-        let queued = Queued::begin(&*lock, place, who)?;
-        let granted = poll_fn(|context| queued.poll(context));
-        let in_time = match wait {
-            None => {
-                granted.await;
-                true
-            }
-            Some(wait) => {
-                tokio::select! {
-                    biased;
-                    () = granted => true,
-                    () = pin!(lock.clock.sleep(wait)) => false,
-                }
-            }
-        };
-        queued.end(in_time, wait)?;
-        Ok(Obtained::Now(Hold { lock, place }))
+        match asked.await {
+            Asked::Held(place) => Ok(Obtained::Now(Hold { lock, place })),
+            Asked::Own(key, held) => own(&key, mode, held),
+            // In a box, so that who need not wait does not carry what waiting takes.
+            Asked::Queued(place) => Box::pin(stand_in_line(Standing { lock, place, wait, who })).await,
+            Asked::Busy(_) => unreachable!("a place was asked for"),
+        }
     }
 
     /// As [`wait_blocking`](Self::wait_blocking); what the owner holds before counts as obtained.
+    #[inline]
     pub(crate) fn obtain_blocking(self) -> Result<Obtained<Hold<K, H>>, LockError> {
-        let Self { lock, mut key, mode, wait, who } = self;
-        for round in 0..SPINS {
-            match lock.table.ask(key, mode, who.clone(), None) {
-                Asked::Held(place) => return Ok(Obtained::Now(Hold { lock, place })),
-                Asked::Own(key, held) => return own(&key, mode, held),
-                Asked::Busy(back) => key = back,
-                Asked::Queued(_) => unreachable!("a place was taken that nobody asked for"),
+        let Self { lock, key, mode, wait, who } = self;
+        match lock.table.ask(key, mode, who.clone(), None) {
+            Asked::Held(place) => Ok(Obtained::Now(Hold { lock, place })),
+            Asked::Own(key, held) => own(&key, mode, held),
+            Asked::Busy(key) => Self { lock, key, mode, wait, who }.look_again(),
+            Asked::Queued(_) => unreachable!("a place was taken that nobody asked for"),
+        }
+    }
+
+    /// Asks for a place in the queue too, and for `waker` to be woken.
+    fn ask_for_place(self, waker: &Waker) -> Result<Result<Obtained<Hold<K, H>>, LockError>, Standing<H>> {
+        let Self { lock, key, mode, wait, who } = self;
+        match lock.table.ask(key, mode, who.clone(), Some(waker)) {
+            Asked::Held(place) => Ok(Ok(Obtained::Now(Hold { lock, place }))),
+            Asked::Own(key, held) => Ok(own(&key, mode, held)),
+            Asked::Queued(place) => Err(Standing { lock, place, wait, who }),
+            Asked::Busy(_) => unreachable!("a place was asked for"),
+        }
+    }
+
+    /// Looks again a few times, then stands in the queue, blocking the thread.
+    #[cold]
+    fn look_again(mut self) -> Result<Obtained<Hold<K, H>>, LockError> {
+        let (mut pause, longest) = PAUSES;
+        for _ in 0..LOOKS {
+            (0..pause).for_each(|_| std::hint::spin_loop());
+            if pause < longest {
+                pause *= 2;
+            } else {
+                thread::yield_now();
             }
-            pause(round);
+            self.key = match self.lock.table.ask(self.key, self.mode, self.who.clone(), None) {
+                Asked::Held(place) => return Ok(Obtained::Now(Hold { lock: self.lock, place })),
+                Asked::Own(key, held) => return own(&key, self.mode, held),
+                Asked::Busy(key) => key,
+                Asked::Queued(_) => unreachable!("a place was taken that nobody asked for"),
+            };
         }
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let place = match lock.table.ask(key, mode, who.clone(), Some(&waker)) {
-            Asked::Held(place) => return Ok(Obtained::Now(Hold { lock, place })),
-            Asked::Own(key, held) => return own(&key, mode, held),
-            Asked::Queued(place) => place,
-            Asked::Busy(_) => unreachable!("a thread does not stand in the queue"),
+        let Standing { lock, place, wait, who } = match self.ask_for_place(&waker) {
+            Ok(obtained) => return obtained,
+            Err(standing) => standing,
         };
         let queued = Queued::begin(&*lock, place, who)?;
         let begun = Stopwatch::start();
@@ -177,6 +192,38 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
     }
 }
 
+/// A request that has its place in the queue.
+pub(super) struct Standing<H> {
+    pub(super) lock: H,
+    pub(super) place: Place,
+    pub(super) wait: Option<Duration>,
+    pub(super) who: Who,
+}
+
+/// Waits until the key is handed over, or the time is over.
+pub(super) async fn stand_in_line<K: Eq + Hash + Debug, H: Handle<K>>(
+    standing: Standing<H>,
+) -> Result<Obtained<Hold<K, H>>, LockError> {
+    let Standing { lock, place, wait, who } = standing;
+    let queued = Queued::begin(&*lock, place, who)?;
+    let granted = poll_fn(|context| queued.poll(context));
+    let in_time = match wait {
+        None => {
+            granted.await;
+            true
+        }
+        Some(wait) => {
+            tokio::select! {
+                biased;
+                () = granted => true,
+                () = pin!(lock.clock.sleep(wait)) => false,
+            }
+        }
+    };
+    queued.end(in_time, wait)?;
+    Ok(Obtained::Now(Hold { lock, place }))
+}
+
 /// What a request without owner and time came to: nothing can be in its way.
 #[inline]
 pub fn obtained<G>(waited: Result<G, LockError>) -> G {
@@ -188,7 +235,7 @@ pub fn obtained<G>(waited: Result<G, LockError>) -> G {
 
 impl<G> Obtained<G> {
     /// An owner that asks again waits for itself.
-    fn or_deadlock(self) -> Result<G, LockError> {
+    pub(super) fn or_deadlock(self) -> Result<G, LockError> {
         match self {
             Obtained::Now(guard) => Ok(guard),
             Obtained::Before => Err(LockError::Reentrant),
@@ -202,14 +249,6 @@ fn own<G>(key: &impl Debug, asked: Mode, held: Mode) -> Result<Obtained<G>, Lock
     match (asked, held) {
         (Mode::Exclusive, Mode::Shared) => Err(LockError::Upgrade { key: format!("{key:?}") }),
         _ => Ok(Obtained::Before),
-    }
-}
-
-fn pause(round: u32) {
-    if round < 4 {
-        (0..1 << (round + 2)).for_each(|_| std::hint::spin_loop());
-    } else {
-        thread::yield_now();
     }
 }
 

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::hash::{BuildHasher, Hash};
+use std::ops::DerefMut;
 use std::task::Waker;
 
 use foldhash::fast::RandomState;
@@ -93,7 +94,16 @@ struct Entries<K, W> {
     ticket: u64,
     queued: u64,
     left: u64,
-    list: SmallVec<[Entry<K, W>; 1]>,
+    /// A key that is as most keys are: one party has it, nobody waits, and it came when there was no other here.
+    plain: Option<Plain<K, W>>,
+    list: Vec<Entry<K, W>>,
+}
+
+struct Plain<K, W> {
+    key: K,
+    ticket: u64,
+    mode: Mode,
+    who: W,
 }
 
 struct Entry<K, W> {
@@ -125,7 +135,7 @@ type Wakers = SmallVec<[Waker; 2]>;
 impl<K: Eq + Hash, W: Party> Table<K, W> {
     /// So many buckets, rounded up to a power of two.
     pub(crate) fn new(buckets: usize) -> Self {
-        let bucket = || Bucket(Mutex::new(Entries { ticket: 0, queued: 0, left: 0, list: SmallVec::new() }));
+        let bucket = || Bucket(Mutex::new(Entries { ticket: 0, queued: 0, left: 0, plain: None, list: Vec::new() }));
         let buckets = std::iter::repeat_with(bucket).take(buckets.max(1).next_power_of_two()).collect();
         Self { buckets, hasher: RandomState::default() }
     }
@@ -135,10 +145,10 @@ impl<K: Eq + Hash, W: Party> Table<K, W> {
     pub(crate) fn ask(&self, key: K, mode: Mode, who: W, waker: Option<&Waker>) -> Asked<K> {
         let bucket = self.hasher.hash_one(&key) as usize & (self.buckets.len() - 1);
         let mut entries = self.buckets[bucket].0.lock();
-        match entries.list.iter().position(|entry| entry.key == key) {
-            None => Asked::Held(entries.take(bucket, key, mode, who)),
-            Some(at) => entries.ask_of(bucket, at, key, mode, who, waker),
+        if entries.is_empty() {
+            return Asked::Held(entries.take(bucket, key, mode, who));
         }
+        entries.ask_otherwise(bucket, key, mode, who, waker)
     }
 
     /// Whether who waits at `place` holds the key by now; if not, `waker` is woken once it does.
@@ -159,15 +169,20 @@ impl<K: Eq + Hash, W: Party> Table<K, W> {
     #[inline]
     pub(crate) fn release(&self, place: Place) {
         let mut entries = self.buckets[place.bucket].0.lock();
-        let Some(at) = entries.list.iter().position(|entry| entry.id == place.entry) else { return };
-        let entry = &mut entries.list[at];
-        if entry.queue.is_none() && entry.holders.len() == 1 {
+        if entries.plain.as_ref().is_some_and(|plain| plain.ticket == place.ticket) {
             // Dropped outside, as a key's end is its own affair.
-            let gone = entries.list.swap_remove(at);
+            let gone = entries.plain.take();
             drop(entries);
             drop(gone);
             return;
         }
+        Self::release_otherwise(entries, place);
+    }
+
+    #[inline(never)]
+    fn release_otherwise(mut entries: impl DerefMut<Target = Entries<K, W>>, place: Place) {
+        let Some(at) = entries.list.iter().position(|entry| entry.id == place.entry) else { return };
+        let entry = &mut entries.list[at];
         let holder = entry.holders.iter().position(|holder| holder.ticket == place.ticket);
         let holder = holder.map(|at| entry.holders.swap_remove(at));
         let (gone, wakers) = entries.hand_on(at);
@@ -192,7 +207,7 @@ impl<K: Eq + Hash, W: Party> Table<K, W> {
 
     /// How many keys are held or waited for.
     pub(crate) fn len(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.0.lock().list.len()).sum()
+        self.buckets.iter().map(|bucket| bucket.0.lock().len()).sum()
     }
 
     pub(crate) fn counted(&self) -> Counted {
@@ -212,7 +227,8 @@ impl<K: Eq + Hash + Debug, W: Party + Clone> Table<K, W> {
     pub(crate) fn seen(&self) -> Vec<Seen<W>> {
         let buckets = self.buckets.iter().flat_map(|bucket| {
             let entries = bucket.0.lock();
-            entries.list.iter().map(Entry::seen).collect::<Vec<_>>()
+            let plain = entries.plain.iter().map(Plain::seen);
+            plain.chain(entries.list.iter().map(Entry::seen)).collect::<Vec<_>>()
         });
         buckets.collect()
     }
@@ -237,14 +253,39 @@ impl<K: Eq, W: Party> Entries<K, W> {
         self.ticket
     }
 
-    /// A key that nobody holds.
+    fn is_empty(&self) -> bool {
+        self.plain.is_none() && self.list.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.plain.is_some()) + self.list.len()
+    }
+
+    /// A key that nobody holds, where there is no other.
     #[inline]
     fn take(&mut self, bucket: usize, key: K, mode: Mode, who: W) -> Place {
         let ticket = self.draw();
-        let mut holders = SmallVec::new();
-        holders.push(Holder { ticket, who });
-        self.list.push(Entry { key, id: ticket, mode, holders, queue: None });
+        self.plain = Some(Plain { key, ticket, mode, who });
         Place { bucket, entry: ticket, ticket }
+    }
+
+    /// A key beside others, or one that somebody holds.
+    #[inline(never)]
+    fn ask_otherwise(&mut self, bucket: usize, key: K, mode: Mode, who: W, waker: Option<&Waker>) -> Asked<K> {
+        if self.plain.as_ref().is_some_and(|plain| plain.key == key) {
+            self.unfold();
+        }
+        if let Some(at) = self.list.iter().position(|entry| entry.key == key) {
+            return self.ask_of(bucket, at, key, mode, who, waker);
+        }
+        let ticket = self.draw();
+        self.list.push(Plain { key, ticket, mode, who }.into());
+        Asked::Held(Place { bucket, entry: ticket, ticket })
+    }
+
+    /// Puts the plain key among the others: somebody joins it, waits for it, or looks at it.
+    fn unfold(&mut self) {
+        self.list.extend(self.plain.take().map(Entry::from));
     }
 
     /// A key that somebody holds.
@@ -275,6 +316,9 @@ impl<K: Eq, W: Party> Entries<K, W> {
     }
 
     fn entry(&mut self, place: Place) -> Option<&mut Entry<K, W>> {
+        if self.plain.as_ref().is_some_and(|plain| plain.ticket == place.entry) {
+            self.unfold();
+        }
         self.list.iter_mut().find(|entry| entry.id == place.entry)
     }
 
@@ -300,10 +344,19 @@ impl<K: Eq, W: Party> Entries<K, W> {
             }
         }
         let gone = entry.holders.is_empty().then(|| self.list.swap_remove(at));
-        if self.list.is_empty() && self.list.spilled() {
-            self.list.shrink_to_fit();
+        if self.list.is_empty() {
+            self.list = Vec::new();
         }
         (gone, wakers)
+    }
+}
+
+impl<K, W> From<Plain<K, W>> for Entry<K, W> {
+    fn from(plain: Plain<K, W>) -> Self {
+        let Plain { key, ticket, mode, who } = plain;
+        let mut holders = SmallVec::new();
+        holders.push(Holder { ticket, who });
+        Self { key, id: ticket, mode, holders, queue: None }
     }
 }
 
@@ -318,6 +371,13 @@ impl<K, W> Entry<K, W> {
         let queue = self.queue.as_mut()?;
         let at = queue.binary_search_by_key(&ticket, |waiter| waiter.ticket).ok()?;
         queue.remove(at)
+    }
+}
+
+impl<K: Debug, W: Clone> Plain<K, W> {
+    fn seen(&self) -> Seen<W> {
+        let Self { key, mode, who, .. } = self;
+        Seen { key: format!("{key:?}"), mode: *mode, holders: vec![who.clone()], waiters: Vec::new() }
     }
 }
 

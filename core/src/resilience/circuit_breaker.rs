@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 
 use super::event::{Happened, Hearers, Told};
 use super::judge::Came;
-use super::pipeline::Kind;
+use super::policy::Kind;
 use super::settings::{checked, overlaid};
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{COARSE, Clock, SystemClock, Timestamp};
 use crate::error::{InvalidPolicy, PolicyError};
 use machine::{Change, Machine, Permit};
 
@@ -225,7 +225,7 @@ impl CircuitBreaker {
             None => self.admit_otherwise()?,
         };
         let slow_after = self.0.slow_after.load(Ordering::Relaxed);
-        let began = if slow_after == NONE_IS_SLOW { 0 } else { self.0.clock.ticks() };
+        let began = if slow_after == NONE_IS_SLOW { 0 } else { self.ticks_for(slow_after) };
         Ok(Admission { permit, began })
     }
 
@@ -249,12 +249,19 @@ impl CircuitBreaker {
         let slow_after = self.0.slow_after.load(Ordering::Relaxed);
         // Whoever came before slow calls were asked for has no time of beginning.
         let is_timed = slow_after != NONE_IS_SLOW && admission.began != 0;
-        let slow = is_timed && self.0.clock.ticks().saturating_sub(admission.began) > slow_after;
+        let slow = is_timed && self.ticks_for(slow_after).saturating_sub(admission.began) > slow_after;
         let changes =
             self.0.machine.record(admission.permit, machine::outcome(failed, slow), || self.0.clock.coarse_ticks());
         if changes != [None; 2] {
             changes.into_iter().for_each(|change| self.tell(change));
         }
+    }
+
+    /// The present, for a time of `slow_after` from then on or until then: a hundredth of that too much or too little is no matter.
+    #[inline]
+    fn ticks_for(&self, slow_after: u64) -> u64 {
+        let coarse = COARSE.as_nanos() as u64 * 100;
+        if slow_after >= coarse { self.0.clock.coarse_ticks() } else { self.0.clock.ticks() }
     }
 
     /// A call that was let through says nothing of the dependency.

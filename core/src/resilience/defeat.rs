@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::circuit_breaker::OutcomeWindow;
-use super::pipeline::{Kind, Policy};
+use super::policy::{Kind, Policy};
 
 /// Why a nesting with its settings does not do what its policies are for; its `Display` is a sentence that says what to do.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 use super::circuit_breaker::{Rate, State};
-use super::pipeline::Kind;
+use super::policy::Kind;
 
 /// Something that happened in a policy; its `Display` is a sentence.
 #[derive(Debug, Clone, PartialEq)]

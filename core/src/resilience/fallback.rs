@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::event::{Happened, Hearers, Told};
 use super::judge::find;
-use super::pipeline::{CallError, Kind};
+use super::pipeline::CallError;
+use super::policy::Kind;
 use crate::error::InvalidPolicy;
 
 /// What to answer in the place of an error; clones are the same one.

@@ -16,237 +16,13 @@ use std::sync::Arc;
 
 pub use builder::PipelineBuilder;
 
-use super::bulkhead::{Bulkhead, BulkheadSettings};
-use super::circuit_breaker::{BreakerSettings, CircuitBreaker};
+use super::circuit_breaker::CircuitBreaker;
 use super::defeat::{self, Defeat};
 use super::event::Told;
-use super::fallback::Fallback;
-use super::rate_limiter::{RateLimiter, RateSettings};
-use super::retry::{Retry, RetrySettings};
+use super::policy::Policy;
 use super::run;
-use super::time_limiter::{TimeLimitSettings, TimeLimiter};
 use crate::clock::{Clock, SystemClock};
-use crate::error::{InvalidPolicy, PolicyError};
-
-/// A kind of policy, in the order of the default nesting, the outermost first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// [`Fallback`].
-    Fallback,
-    /// [`Retry`].
-    Retry,
-    /// [`CircuitBreaker`].
-    CircuitBreaker,
-    /// [`RateLimiter`].
-    RateLimiter,
-    /// [`TimeLimiter`].
-    TimeLimiter,
-    /// [`Bulkhead`].
-    Bulkhead,
-}
-
-impl Kind {
-    /// As it is written in sentences.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Fallback => "fallback",
-            Kind::Retry => "retry",
-            Kind::CircuitBreaker => "circuit breaker",
-            Kind::RateLimiter => "rate limiter",
-            Kind::TimeLimiter => "time limiter",
-            Kind::Bulkhead => "bulkhead",
-        }
-    }
-
-    /// As it is written in a picture of the nesting.
-    fn picture(self) -> &'static str {
-        match self {
-            Kind::Fallback => "Fallback",
-            Kind::Retry => "Retry",
-            Kind::CircuitBreaker => "CircuitBreaker",
-            Kind::RateLimiter => "RateLimiter",
-            Kind::TimeLimiter => "TimeLimiter",
-            Kind::Bulkhead => "Bulkhead",
-        }
-    }
-
-    /// As it is written in a file.
-    pub fn key(self) -> &'static str {
-        match self {
-            Kind::Fallback => "fallback",
-            Kind::Retry => "retry",
-            Kind::CircuitBreaker => "circuit-breaker",
-            Kind::RateLimiter => "rate-limiter",
-            Kind::TimeLimiter => "time-limiter",
-            Kind::Bulkhead => "bulkhead",
-        }
-    }
-}
-
-/// A policy of any kind.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Policy {
-    /// Answers in the place of an error.
-    Fallback(Fallback),
-    /// Makes a call again.
-    Retry(Retry),
-    /// Stops calling what fails anyway.
-    CircuitBreaker(CircuitBreaker),
-    /// So many calls per time.
-    RateLimiter(RateLimiter),
-    /// So long per call.
-    TimeLimiter(TimeLimiter),
-    /// So many calls at once.
-    Bulkhead(Bulkhead),
-}
-
-impl Policy {
-    /// Its kind.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Policy::Fallback(_) => Kind::Fallback,
-            Policy::Retry(_) => Kind::Retry,
-            Policy::CircuitBreaker(_) => Kind::CircuitBreaker,
-            Policy::RateLimiter(_) => Kind::RateLimiter,
-            Policy::TimeLimiter(_) => Kind::TimeLimiter,
-            Policy::Bulkhead(_) => Kind::Bulkhead,
-        }
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        match self {
-            Policy::Fallback(one) => one.name(),
-            Policy::Retry(one) => one.name(),
-            Policy::CircuitBreaker(one) => one.name(),
-            Policy::RateLimiter(one) => one.name(),
-            Policy::TimeLimiter(one) => one.name(),
-            Policy::Bulkhead(one) => one.name(),
-        }
-    }
-
-    /// Tells `told` what happens in it out of the ordinary from now on.
-    pub fn hear(&self, told: Told) {
-        self.hear_as(told, false);
-    }
-
-    /// As [`hear`](Self::hear), and each call that it lets through and that comes back too, which every call then pays for.
-    pub fn hear_all(&self, told: Told) {
-        self.hear_as(told, true);
-    }
-
-    fn hear_as(&self, told: Told, calls: bool) {
-        match (self, calls) {
-            (Policy::Fallback(one), _) => one.hear(told),
-            (Policy::Retry(one), _) => one.hear(told),
-            (Policy::CircuitBreaker(one), _) => one.hear(told),
-            (Policy::RateLimiter(one), false) => one.hear(told),
-            (Policy::RateLimiter(one), true) => one.hear_all(told),
-            (Policy::TimeLimiter(one), _) => one.hear(told),
-            (Policy::Bulkhead(one), false) => one.hear(told),
-            (Policy::Bulkhead(one), true) => one.hear_all(told),
-        }
-    }
-
-    /// Whether it is the very same one.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Policy::Fallback(one), Policy::Fallback(other)) => one.is(other),
-            (Policy::Retry(one), Policy::Retry(other)) => one.is(other),
-            (Policy::CircuitBreaker(one), Policy::CircuitBreaker(other)) => one.is(other),
-            (Policy::RateLimiter(one), Policy::RateLimiter(other)) => one.is(other),
-            (Policy::TimeLimiter(one), Policy::TimeLimiter(other)) => one.is(other),
-            (Policy::Bulkhead(one), Policy::Bulkhead(other)) => one.is(other),
-            _ => false,
-        }
-    }
-
-    /// Its settings as declared, with what a file says differently.
-    pub(crate) fn overlay(&self, file: &serde_json::Value) -> Result<PolicySettings, InvalidPolicy> {
-        Ok(match self {
-            Policy::Fallback(_) => PolicySettings::None,
-            Policy::Retry(one) => PolicySettings::Retry(one.overlay(file)?),
-            Policy::CircuitBreaker(one) => PolicySettings::CircuitBreaker(one.overlay(file)?),
-            Policy::RateLimiter(one) => PolicySettings::RateLimiter(one.overlay(file)?),
-            Policy::TimeLimiter(one) => PolicySettings::TimeLimiter(one.overlay(file)?),
-            Policy::Bulkhead(one) => PolicySettings::Bulkhead(one.overlay(file)?),
-        })
-    }
-
-    /// Its present settings.
-    pub(crate) fn present(&self) -> PolicySettings {
-        match self {
-            Policy::Fallback(_) => PolicySettings::None,
-            Policy::Retry(one) => PolicySettings::Retry(one.settings()),
-            Policy::CircuitBreaker(one) => PolicySettings::CircuitBreaker(one.settings()),
-            Policy::RateLimiter(one) => PolicySettings::RateLimiter(one.settings()),
-            Policy::TimeLimiter(one) => PolicySettings::TimeLimiter(one.settings()),
-            Policy::Bulkhead(one) => PolicySettings::Bulkhead(one.settings()),
-        }
-    }
-
-    /// Other settings from now on; those of another kind of policy change nothing.
-    pub(crate) fn change(&self, settings: PolicySettings) -> Result<(), InvalidPolicy> {
-        match (self, settings) {
-            (Policy::Retry(one), PolicySettings::Retry(settings)) => one.change(settings),
-            (Policy::CircuitBreaker(one), PolicySettings::CircuitBreaker(settings)) => one.change(settings),
-            (Policy::RateLimiter(one), PolicySettings::RateLimiter(settings)) => one.change(settings),
-            (Policy::TimeLimiter(one), PolicySettings::TimeLimiter(settings)) => one.change(settings),
-            (Policy::Bulkhead(one), PolicySettings::Bulkhead(settings)) => one.change(settings),
-            _ => Ok(()),
-        }
-    }
-
-    fn settings(&self) -> String {
-        match self {
-            Policy::Fallback(_) => String::new(),
-            Policy::Retry(one) => {
-                let settings = one.settings();
-                let endless = settings.attempts == u32::MAX;
-                if endless { "attempts without end".to_owned() } else { format!("{} attempts", settings.attempts) }
-            }
-            Policy::CircuitBreaker(one) => {
-                let settings = one.settings();
-                format!("opens at {} % for {:?}", settings.failure_rate, settings.open_for)
-            }
-            Policy::RateLimiter(one) => {
-                let settings = one.settings();
-                format!("{} per {:?}, waits {:?}", settings.permits, settings.per, settings.timeout)
-            }
-            Policy::TimeLimiter(one) => format!("{:?}", one.settings().limit),
-            Policy::Bulkhead(one) => {
-                let settings = one.settings();
-                format!("{} at once, waits {:?}", settings.calls, settings.max_wait)
-            }
-        }
-    }
-}
-
-/// The settings of a policy of any kind.
-#[derive(Debug, Clone)]
-pub(crate) enum PolicySettings {
-    None,
-    Retry(RetrySettings),
-    CircuitBreaker(BreakerSettings),
-    RateLimiter(RateSettings),
-    TimeLimiter(TimeLimitSettings),
-    Bulkhead(BulkheadSettings),
-}
-
-macro_rules! from_policies {
-    ($($kind:ident),*) => {
-        $(
-            impl From<$kind> for Policy {
-                fn from(policy: $kind) -> Self {
-                    Policy::$kind(policy)
-                }
-            }
-        )*
-    };
-}
-
-from_policies!(Fallback, Retry, CircuitBreaker, RateLimiter, TimeLimiter, Bulkhead);
+use crate::error::PolicyError;
 
 /// Why a call through a pipeline failed: a policy, or the call itself.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -308,6 +84,28 @@ pub(crate) struct Plan {
     pub(crate) levels: Box<[Policy]>,
     pub(crate) clock: Arc<dyn Clock>,
     as_written: bool,
+    /// Whether a call may be made several times.
+    pub(crate) retries: bool,
+    /// Whether a policy looks at the values of calls that succeed.
+    pub(crate) judges_values: bool,
+    /// The name of its outermost time limiter, if there is one.
+    pub(crate) limiter: Option<Arc<str>>,
+}
+
+impl Plan {
+    fn new(name: Arc<str>, levels: Box<[Policy]>, clock: Arc<dyn Clock>, as_written: bool) -> Self {
+        let retries = levels.iter().any(|level| matches!(level, Policy::Retry(_)));
+        let judges_values = levels.iter().any(|level| match level {
+            Policy::Retry(retry) => retry.judges_values(),
+            Policy::CircuitBreaker(breaker) => breaker.judges_values(),
+            _ => false,
+        });
+        let limiter = levels.iter().find_map(|level| match level {
+            Policy::TimeLimiter(limiter) => Some(limiter.name().into()),
+            _ => None,
+        });
+        Self { name, levels, clock, as_written, retries, judges_values, limiter }
+    }
 }
 
 /// How many policies one pipeline has at most.
@@ -322,15 +120,11 @@ impl Pipeline {
     /// A pipeline of one policy, with its name.
     pub fn of(policy: impl Into<Policy>) -> Self {
         let policy = policy.into();
-        Self(Arc::new(Plan {
-            name: policy.name().into(),
-            clock: match &policy {
-                Policy::CircuitBreaker(breaker) => breaker.clock().clone(),
-                _ => Arc::new(SystemClock),
-            },
-            levels: Box::new([policy]),
-            as_written: false,
-        }))
+        let clock: Arc<dyn Clock> = match &policy {
+            Policy::CircuitBreaker(breaker) => breaker.clock().clone(),
+            _ => Arc::new(SystemClock),
+        };
+        Self(Arc::new(Plan::new(policy.name().into(), Box::new([policy]), clock, false)))
     }
 
     /// Its name.
@@ -343,11 +137,11 @@ impl Pipeline {
     }
 
     pub(crate) fn retries(&self) -> bool {
-        self.0.levels.iter().any(|level| matches!(level, Policy::Retry(_)))
+        self.0.retries
     }
 
     pub(crate) fn limits_time(&self) -> bool {
-        self.0.levels.iter().any(|level| matches!(level, Policy::TimeLimiter(_)))
+        self.0.limiter.is_some()
     }
 
     /// Whether a call may have to wait, as things are configured now.
@@ -410,25 +204,31 @@ impl Pipeline {
     ///
     /// # Cancel safety
     /// Dropping the future drops the call and gives back all it holds of the policies; a breaker counts it as not made.
-    pub async fn call<T, E>(&self, call: impl AsyncFnOnce() -> Result<T, E> + Clone) -> Result<T, E>
+    #[inline]
+    pub fn call<T, E>(&self, call: impl AsyncFnOnce() -> Result<T, E> + Clone) -> impl Future<Output = Result<T, E>>
     where
         T: 'static,
         E: From<PolicyError> + 'static,
     {
-        self.run(call).await.map_err(CallError::into_own)
+        let mut kept = run::Again::new(&self.0, call);
+        run::call(&self.0, move || kept.take()(), own)
     }
 
     /// As [`call`](Self::call), for an error type that cannot hold a [`PolicyError`].
     ///
     /// # Errors
     /// The call's own, or a policy's.
-    pub async fn run<T, E>(&self, call: impl AsyncFnOnce() -> Result<T, E> + Clone) -> Result<T, CallError<E>>
+    #[inline]
+    pub fn run<T, E>(
+        &self,
+        call: impl AsyncFnOnce() -> Result<T, E> + Clone,
+    ) -> impl Future<Output = Result<T, CallError<E>>>
     where
         T: 'static,
         E: 'static,
     {
         let mut kept = run::Again::new(&self.0, call);
-        run::call(&self.0, || kept.take()()).await
+        run::call(&self.0, move || kept.take()(), std::convert::identity)
     }
 
     /// As [`call`](Self::call), for a `fn`, waiting on the calling thread.
@@ -440,7 +240,7 @@ impl Pipeline {
         T: 'static,
         E: From<PolicyError> + 'static,
     {
-        run::call_blocking(&self.0, call).map_err(CallError::into_own)
+        run::call_blocking(&self.0, call, own)
     }
 
     /// As [`call_blocking`](Self::call_blocking), for an error type that cannot hold a [`PolicyError`].
@@ -452,14 +252,19 @@ impl Pipeline {
         T: 'static,
         E: 'static,
     {
-        run::call_blocking(&self.0, call)
+        run::call_blocking(&self.0, call, std::convert::identity)
     }
 
     /// As [`call`](Self::call), with arguments that are cloned only where another attempt may need them.
     ///
     /// # Errors
     /// As for `call`.
-    pub async fn call_with<A, T, E, C>(&self, arguments: A, mut call: impl FnMut(A) -> C) -> Result<T, E>
+    #[inline]
+    pub fn call_with<A, T, E, C>(
+        &self,
+        arguments: A,
+        mut call: impl FnMut(A) -> C,
+    ) -> impl Future<Output = Result<T, E>>
     where
         A: Clone,
         T: 'static,
@@ -467,17 +272,17 @@ impl Pipeline {
         C: Future<Output = Result<T, E>>,
     {
         let mut kept = run::Again::new(&self.0, arguments);
-        run::call(&self.0, || call(kept.take())).await.map_err(CallError::into_own)
+        run::call(&self.0, move || call(kept.take()), own)
     }
 
     /// As [`call`](Self::call), where each attempt is made by one function.
-    pub(crate) async fn call_each<T, E, C>(&self, call: impl FnMut() -> C) -> Result<T, E>
+    pub(crate) fn call_each<T, E, C>(&self, call: impl FnMut() -> C) -> impl Future<Output = Result<T, E>>
     where
         T: 'static,
         E: From<PolicyError> + 'static,
         C: Future<Output = Result<T, E>>,
     {
-        run::call(&self.0, call).await.map_err(CallError::into_own)
+        run::call(&self.0, call, own)
     }
 
     /// As [`call_blocking`](Self::call_blocking), with arguments that are cloned only where another attempt may need them.
@@ -495,6 +300,12 @@ impl Pipeline {
     }
 }
 
+/// What a call came to, as the call would say it.
+#[inline]
+fn own<T, E: From<PolicyError>>(came: Result<T, CallError<E>>) -> Result<T, E> {
+    came.map_err(CallError::into_own)
+}
+
 /// The name, the nesting, each policy's settings from the outermost in, and what is suspicious about it.
 impl fmt::Display for Pipeline {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -502,7 +313,7 @@ impl fmt::Display for Pipeline {
         writeln!(out, "{}: {} ({how})", self.0.name, self.nesting())?;
         for level in &self.0.levels {
             write!(out, "  {} `{}`", level.kind().name(), level.name())?;
-            let settings = level.settings();
+            let settings = level.told_settings();
             if settings.is_empty() { writeln!(out) } else { writeln!(out, ": {settings}") }?;
         }
         self.warnings().iter().try_for_each(|warning| writeln!(out, "  warning: {warning}"))
@@ -521,6 +332,8 @@ mod tests {
 
     use super::*;
     use crate::clock::fixed;
+    use crate::error::InvalidPolicy;
+    use crate::resilience::retry::RetrySettings;
 
     #[test]
     fn who_retries_when_a_breaker_is_open_may_wait_for_it() -> Result<(), InvalidPolicy> {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::event::Told;
-use super::pipeline::{Pipeline, Policy};
+use super::pipeline::Pipeline;
+use super::policy::Policy;
 use crate::error::InvalidPolicy;
 
 pub use file::PolicyFile;

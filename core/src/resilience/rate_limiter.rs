@@ -4,75 +4,25 @@
 //! reserve one of a cycle to come, if that begins within the time it would wait, and then waits for it.
 //! As resilience4j's atomic limiter: the cycle and what is left of it are one word, changed by compare and exchange.
 
+mod cycle;
 mod keyed;
+mod settings;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
 use super::event::{Happened, Hearers, Told};
-use super::pipeline::Kind;
-use super::settings::{Settings, checked, overlaid};
-use crate::clock::{COARSE, Clock, SystemClock, span};
+use super::policy::Kind;
+use super::settings::{checked, overlaid};
+use crate::clock::{Clock, SystemClock};
 use crate::error::{InvalidPolicy, PolicyError};
+use cycle::{Cycle, Reserved, pack, refreshed};
 
 pub use keyed::KeyedRateLimiter;
-
-/// How many calls per time, and how long a caller waits for its permit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct RateSettings {
-    /// Permits of one cycle; 50 by default.
-    pub permits: u32,
-    /// How long a cycle is; 1 s by default, and 1 ms at least.
-    #[serde(with = "span")]
-    pub per: Duration,
-    /// How long a caller waits for a permit of a later cycle; not at all by default.
-    #[serde(with = "span")]
-    pub timeout: Duration,
-}
-
-impl Default for RateSettings {
-    fn default() -> Self {
-        Self { permits: 50, per: Duration::from_secs(1), timeout: Duration::ZERO }
-    }
-}
-
-impl RateSettings {
-    /// So many permits per cycle of so long, without waiting.
-    pub fn new(permits: u32, per: Duration) -> Self {
-        Self { permits, per, timeout: Duration::ZERO }
-    }
-
-    /// Waits at most so long for a permit of a later cycle.
-    pub fn timeout(mut self, time: Duration) -> Self {
-        self.timeout = time;
-        self
-    }
-}
-
-/// More than this could not be owed in one word.
-const MOST: u32 = 1 << 24;
-
-impl Settings for RateSettings {
-    const KIND: &'static str = "rate limiter";
-
-    fn check(&self) -> Result<(), String> {
-        if self.permits == 0 || self.permits > MOST {
-            return Err(format!("it has {} permits a cycle: give it 1 to {MOST}", self.permits));
-        }
-        if self.per < Duration::from_millis(1) || self.per > Duration::from_secs(366 * 86_400) {
-            return Err(format!("its cycle takes {:?}: give it 1 ms to a year", self.per));
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self, _declared: &Self) {}
-}
+pub use settings::RateSettings;
 
 /// A rate limiter; clones are the same one.
 ///
@@ -99,156 +49,6 @@ struct Inner {
     hearers: Hearers,
     declared: RateSettings,
     changing: Mutex<()>,
-}
-
-/// How long cycles are, and how many permits each has; read without a lock.
-#[derive(Debug)]
-struct Cycle {
-    began: AtomicU64,
-    /// The number of the one that began then.
-    first: AtomicU32,
-    permits: AtomicU32,
-    per: AtomicU64,
-    timeout: AtomicU64,
-    is_coarse: AtomicBool,
-}
-
-/// What a caller gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reserved {
-    /// It may go on.
-    Now,
-    /// It has a permit of a cycle that begins in so many nanoseconds.
-    In(u64),
-    /// There is none within the time it would wait.
-    Refused,
-}
-
-/// What is left of a cycle, as a number that may be below zero, beside the number of the cycle.
-fn pack(cycle: u32, left: i32) -> u64 {
-    u64::from(cycle) << 32 | u64::from(left.cast_unsigned())
-}
-
-fn unpack(state: u64) -> (u32, i32) {
-    ((state >> 32) as u32, (state as u32).cast_signed())
-}
-
-/// A time that was read earlier on another thread is fewer cycles back than this.
-/// What is farther away has passed, as the numbers go round.
-const EARLIER: u32 = 1 << 16;
-
-/// Whether `cycle` is of a time that was read before that of `then`.
-fn is_earlier(cycle: u32, then: u32) -> bool {
-    (1..EARLIER).contains(&then.wrapping_sub(cycle))
-}
-
-/// What is left in `cycle` of a state that may be of an earlier one.
-fn refreshed(state: u64, cycle: u32, permits: i32) -> i32 {
-    let (then, left) = unpack(state);
-    if cycle == then || is_earlier(cycle, then) {
-        return left;
-    }
-    let gained = i64::from(cycle.wrapping_sub(then)) * i64::from(permits);
-    i32::try_from((i64::from(left) + gained).min(i64::from(permits))).unwrap_or(permits)
-}
-
-/// A moment seen by cycles: the number of the present one, and how many nanoseconds are left of it.
-#[derive(Debug, Clone, Copy)]
-struct Moment {
-    cycle: u32,
-    rest: u64,
-    per: u64,
-    permits: i32,
-}
-
-impl Cycle {
-    fn new(settings: &RateSettings, now: u64) -> Self {
-        let made = Self {
-            began: AtomicU64::new(now),
-            first: AtomicU32::new(0),
-            permits: AtomicU32::new(0),
-            per: AtomicU64::new(1),
-            timeout: AtomicU64::new(0),
-            is_coarse: AtomicBool::new(false),
-        };
-        made.set(settings);
-        made
-    }
-
-    fn set(&self, settings: &RateSettings) {
-        self.permits.store(settings.permits, Ordering::Relaxed);
-        self.per.store(nanos(settings.per), Ordering::Relaxed);
-        self.timeout.store(nanos(settings.timeout), Ordering::Relaxed);
-        // A hundredth of a cycle too late is no matter.
-        self.is_coarse.store(settings.per >= COARSE * 100, Ordering::Relaxed);
-    }
-
-    fn settings(&self) -> RateSettings {
-        RateSettings {
-            permits: self.permits.load(Ordering::Relaxed),
-            per: Duration::from_nanos(self.per.load(Ordering::Relaxed)),
-            timeout: Duration::from_nanos(self.timeout.load(Ordering::Relaxed)),
-        }
-    }
-
-    #[inline]
-    fn moment(&self, clock: &dyn Clock) -> Moment {
-        let coarse = self.is_coarse.load(Ordering::Relaxed);
-        let now = if coarse { clock.coarse_ticks() } else { clock.ticks() };
-        let per = self.per.load(Ordering::Relaxed);
-        let since = now.saturating_sub(self.began.load(Ordering::Relaxed));
-        let permits = self.permits.load(Ordering::Relaxed).cast_signed();
-        let cycle = self.first.load(Ordering::Relaxed).wrapping_add((since / per) as u32);
-        Moment { cycle, rest: per - since % per, per, permits }
-    }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-impl Moment {
-    /// How long until `wanted` permits are there, if `left` are now.
-    #[inline]
-    fn until(&self, left: i32, wanted: u32) -> u64 {
-        let missing = i64::from(wanted) - i64::from(left);
-        if missing <= 0 {
-            return 0;
-        }
-        let cycles = (missing as u64).div_ceil(self.permits as u64);
-        self.rest.saturating_add((cycles - 1).saturating_mul(self.per))
-    }
-
-    /// The state after taking `wanted` permits, and when they are there; `None` if that is later than `timeout`.
-    #[inline]
-    fn take(&self, state: u64, wanted: u32, timeout: u64) -> Option<(u64, u64)> {
-        let left = refreshed(state, self.cycle, self.permits);
-        let wait = self.until(left, wanted);
-        if wait > timeout {
-            return None;
-        }
-        let after = i32::try_from(i64::from(left) - i64::from(wanted)).ok()?;
-        Some((self.state(state, after), wait))
-    }
-
-    /// The state as it is now, with nothing taken.
-    fn seen(&self, state: u64) -> u64 {
-        self.state(state, refreshed(state, self.cycle, self.permits))
-    }
-
-    /// The state after permits that were reserved are given back.
-    fn give_back(&self, state: u64, permits: u32) -> u64 {
-        let left = refreshed(state, self.cycle, self.permits).saturating_add(permits.cast_signed());
-        self.state(state, left.min(self.permits))
-    }
-
-    /// The state that follows `before`, with `left` permits.
-    /// It never goes back to an earlier cycle, which would fill a cycle twice.
-    #[inline]
-    fn state(&self, before: u64, left: i32) -> u64 {
-        let (then, _) = unpack(before);
-        pack(if is_earlier(self.cycle, then) { then } else { self.cycle }, left)
-    }
 }
 
 impl RateLimiter {
@@ -368,22 +168,7 @@ impl RateLimiter {
     pub fn change(&self, settings: RateSettings) -> Result<(), InvalidPolicy> {
         let settings = checked(&self.0.name, settings)?;
         let _one_at_a_time = self.0.changing.lock();
-        let present = self.settings();
-        let moment = self.0.cycle.moment(&*self.0.clock);
-        if settings.per != present.per {
-            let (cycle, left) = unpack(moment.seen(self.0.state.load(Ordering::Acquire)));
-            // A number that no state had: who read the old cycles finds another state and reads the new ones.
-            let first = cycle.wrapping_add(EARLIER * 2);
-            self.0.cycle.first.store(first, Ordering::Relaxed);
-            self.0.cycle.began.store(self.0.clock.ticks(), Ordering::Relaxed);
-            self.0.cycle.set(&settings);
-            self.0.state.store(pack(first, left.min(settings.permits.cast_signed())), Ordering::Release);
-        } else {
-            // What is left of this cycle was given by the old number.
-            let in_cycle = |state| Some(moment.seen(state));
-            let _ = self.0.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, in_cycle);
-            self.0.cycle.set(&settings);
-        }
+        self.0.cycle.change(&self.0.state, &settings, &*self.0.clock);
         self.0.hearers.tell(Kind::RateLimiter, &self.0.name, || Happened::Changed);
         Ok(())
     }
@@ -401,14 +186,8 @@ impl RateLimiter {
     pub(crate) fn reserve(&self, permits: u32) -> Result<u64, PolicyError> {
         let timeout = self.0.cycle.timeout.load(Ordering::Relaxed);
         let reserved = self.reserve_within(permits, timeout);
-        self.told(reserved != Reserved::Refused);
-        match reserved {
-            Reserved::Now => Ok(0),
-            Reserved::In(wait) => Ok(wait),
-            Reserved::Refused => {
-                Err(PolicyError::RateLimited { limiter: self.0.name.clone(), timeout: Duration::from_nanos(timeout) })
-            }
-        }
+        self.told(!matches!(reserved, Reserved::Refused(_)));
+        reserved.or_refusal(&self.0.name, timeout)
     }
 
     #[inline]
@@ -428,7 +207,10 @@ impl RateLimiter {
         loop {
             // Read after the state, and anew with another one: it may be that of other settings.
             let moment = self.0.cycle.moment(&*self.0.clock);
-            let Some((after, wait)) = moment.take(state, permits, timeout) else { return Reserved::Refused };
+            let (after, wait) = match moment.take(state, permits, timeout) {
+                Ok(taken) => taken,
+                Err(wait) => return Reserved::Refused(wait),
+            };
             match self.0.state.compare_exchange_weak(state, after, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) if wait == 0 => return Reserved::Now,
                 Ok(_) => return Reserved::In(wait),
@@ -490,27 +272,6 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn moment(cycle: u32) -> Moment {
-        Moment { cycle, rest: 1, per: 1, permits: 1 }
-    }
-
-    #[test]
-    fn what_is_given_back_at_an_earlier_time_never_turns_the_cycle_back() {
-        let state = moment(4).give_back(pack(5, -1), 1);
-        assert_eq!(unpack(state), (5, 0));
-        assert_eq!(unpack(moment(4).seen(state)), (5, 0));
-        assert_eq!(refreshed(state, 5, 1), 0, "this cycle had its permit");
-        assert_eq!(unpack(moment(6).give_back(pack(5, -1), 1)), (6, 1));
-    }
-
-    #[test]
-    fn only_what_is_a_little_earlier_is_earlier() {
-        assert_eq!(refreshed(pack(u32::MAX, 0), 0, 1), 1, "the numbers go round");
-        assert_eq!(refreshed(pack(0, 0), u32::MAX, 1), 0);
-        assert_eq!(refreshed(pack(EARLIER, 0), 0, 1), 1, "too far away");
-        assert_eq!(refreshed(pack(0, 0), u32::MAX / 2 + 2, 1), 1, "idle for very long");
-    }
 
     #[test]
     fn a_cycle_from_before_another_length_is_in_no_way_of_those_after_it() -> Result<(), InvalidPolicy> {

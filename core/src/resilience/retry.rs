@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::event::{Happened, Hearers, Told};
 use super::judge::Came;
-use super::pipeline::Kind;
+use super::policy::Kind;
 use super::settings::{checked, overlaid};
 use crate::clock::Chance;
 use crate::error::{InvalidPolicy, PolicyError};

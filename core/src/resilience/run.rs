@@ -15,13 +15,18 @@ use super::circuit_breaker::Admission;
 use super::circuit_breaker::machine::Permit;
 use super::event::Happened;
 use super::judge::Came;
-use super::pipeline::{CallError, LEVELS, Plan, Policy};
+use super::pipeline::{CallError, LEVELS, Plan};
+use super::policy::Policy;
 use super::retry::Next;
 use crate::clock::pause;
 use crate::error::PolicyError;
 
-/// Calls `call` through the policies of `plan`.
-pub(super) async fn call<T, E, C>(plan: &Plan, mut call: impl FnMut() -> C) -> Result<T, CallError<E>>
+/// Calls `call` through the policies of `plan`; `finish` turns what it came to into the answer.
+pub(super) async fn call<T, E, C, R>(
+    plan: &Plan,
+    mut call: impl FnMut() -> C,
+    finish: impl Fn(Result<T, CallError<E>>) -> R,
+) -> R
 where
     T: 'static,
     E: 'static,
@@ -42,6 +47,10 @@ where
                     run.watch(running).await
                 };
                 match made {
+                    Ok(Ok(value)) if !plan.judges_values => {
+                        run.leave_well();
+                        return finish(Ok(value));
+                    }
                     Ok(answer) => answer.map_err(CallError::Call),
                     Err(cut) => Err(CallError::Policy(run.cut(cut))),
                 }
@@ -49,7 +58,7 @@ where
             Err(refused) => Err(CallError::Policy(refused)),
         };
         loop {
-            let Some(wait) = run.leave(&mut came) else { return came };
+            let Some(wait) = run.leave(&mut came) else { return finish(came) };
             match run.pause(wait).await {
                 Ok(()) => break,
                 Err(cut) => came = Err(CallError::Policy(run.cut(cut))),
@@ -59,14 +68,13 @@ where
 }
 
 /// As [`call`], waiting on the calling thread.
-pub(super) fn call_blocking<T: 'static, E: 'static>(
+pub(super) fn call_blocking<T: 'static, E: 'static, R>(
     plan: &Plan,
     mut call: impl FnMut() -> Result<T, E>,
-) -> Result<T, CallError<E>> {
-    for level in &plan.levels {
-        if let Policy::TimeLimiter(limiter) = level {
-            return Err(CallError::Policy(PolicyError::CannotStop { limiter: limiter.name().into() }));
-        }
+    finish: impl Fn(Result<T, CallError<E>>) -> R,
+) -> R {
+    if let Some(limiter) = &plan.limiter {
+        return finish(Err(CallError::Policy(PolicyError::CannotStop { limiter: limiter.clone() })));
     }
     let mut run = Run::new(plan);
     loop {
@@ -76,10 +84,16 @@ pub(super) fn call_blocking<T: 'static, E: 'static>(
             Step::Wait(need) => run.block_in(need),
         };
         let mut came = match entered {
-            Ok(()) => call().map_err(CallError::Call),
+            Ok(()) => match call() {
+                Ok(value) if !plan.judges_values => {
+                    run.leave_well();
+                    return finish(Ok(value));
+                }
+                answer => answer.map_err(CallError::Call),
+            },
             Err(refused) => Err(CallError::Policy(refused)),
         };
-        let Some(wait) = run.leave(&mut came) else { return came };
+        let Some(wait) = run.leave(&mut came) else { return finish(came) };
         if !wait.is_zero() {
             pause(&*plan.clock, wait);
         }
@@ -93,8 +107,9 @@ struct Run<'a> {
     /// How many levels it is in.
     depth: usize,
     held: [Held; LEVELS],
-    /// The limits that are running, by level; none until a call waits.
-    timers: Vec<Timer>,
+    /// The limits that are running, by level; none until a call waits. In a box, as most calls have none and look only for that.
+    #[allow(clippy::box_collection)]
+    timers: Option<Box<Vec<Timer>>>,
     /// Whether it waits for its next attempt.
     pausing: bool,
 }
@@ -132,11 +147,11 @@ struct Cut {
 impl<'a> Run<'a> {
     #[inline]
     fn new(plan: &'a Plan) -> Self {
-        Self { plan, depth: 0, held: [Held(0, 0); LEVELS], timers: Vec::new(), pausing: false }
+        Self { plan, depth: 0, held: [Held(0, 0); LEVELS], timers: None, pausing: false }
     }
 
-    /// Goes in as far as it can without waiting.
-    #[inline]
+    /// Goes in as far as it can without waiting. Inlined, as is the way out: a call that meets nothing costs little more than they do.
+    #[inline(always)]
     fn enter(&mut self) -> Step {
         while let Some(level) = self.plan.levels.get(self.depth) {
             match level {
@@ -162,6 +177,11 @@ impl<'a> Run<'a> {
         Step::In
     }
 
+    #[inline(never)]
+    fn enter_on(&mut self) -> Step {
+        self.enter()
+    }
+
     /// Waits for what is needed, and goes in all the way.
     #[cold]
     async fn wait_in(&mut self, mut need: Need) -> Result<(), PolicyError> {
@@ -183,7 +203,7 @@ impl<'a> Run<'a> {
                 Err(cut) => return Err(self.cut(cut)),
             }
             self.depth += 1;
-            need = match self.enter() {
+            need = match self.enter_on() {
                 Step::In => return Ok(()),
                 Step::Refused(error) => return Err(error),
                 Step::Wait(need) => need,
@@ -200,7 +220,7 @@ impl<'a> Run<'a> {
                 _ => {}
             }
             self.depth += 1;
-            need = match self.enter() {
+            need = match self.enter_on() {
                 Step::In => return Ok(()),
                 Step::Refused(error) => return Err(error),
                 Step::Wait(need) => need,
@@ -222,24 +242,32 @@ impl<'a> Run<'a> {
     fn poll_limits(&mut self, context: &mut Context<'_>) -> Poll<Cut> {
         for (level, policy) in self.plan.levels[..self.depth].iter().enumerate() {
             if let Policy::TimeLimiter(limiter) = policy
-                && !self.timers.iter().any(|timer| timer.level == level)
+                && !self.timers.iter().flat_map(|timers| timers.iter()).any(|timer| timer.level == level)
             {
                 let (limit, due) = limiter.arm();
-                self.timers.push(Timer { level, limit, due });
+                self.timers.get_or_insert_default().push(Timer { level, limit, due });
             }
         }
-        let over = self.timers.iter_mut().find_map(|timer| match timer.due.as_mut().poll(context) {
+        let mut timers = self.timers.iter_mut().flat_map(|timers| timers.iter_mut());
+        let over = timers.find_map(|timer| match timer.due.as_mut().poll(context) {
             Poll::Ready(()) => Some(Cut { level: timer.level, limit: timer.limit }),
             Poll::Pending => None,
         });
         over.map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// Stops the limits of `level` and of all inside of it.
+    fn disarm(&mut self, level: usize) {
+        if let Some(timers) = &mut self.timers {
+            timers.retain(|timer| timer.level < level);
+        }
+    }
+
     /// Leaves everything inside of the limiter whose time is over, and the limiter itself.
     #[cold]
     fn cut(&mut self, cut: Cut) -> PolicyError {
         self.give_back(cut.level);
-        self.timers.retain(|timer| timer.level < cut.level);
+        self.disarm(cut.level);
         self.pausing = false;
         match &self.plan.levels[cut.level] {
             Policy::TimeLimiter(limiter) => limiter.expired(cut.limit),
@@ -247,16 +275,28 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Goes out with a value that no policy looks at: all the way.
+    #[inline(always)]
+    fn leave_well(&mut self) {
+        while self.depth > 0 {
+            self.depth -= 1;
+            match &self.plan.levels[self.depth] {
+                Policy::Fallback(_) | Policy::RateLimiter(_) | Policy::TimeLimiter(_) => {}
+                Policy::Bulkhead(bulkhead) => bulkhead.leave(),
+                Policy::CircuitBreaker(breaker) => breaker.record(self.admission(self.depth), false),
+                Policy::Retry(retry) => retry.succeeded(self.held[self.depth].0 as u32),
+            }
+        }
+    }
+
     /// Goes out with what the call came to; answers how long to wait if a retry makes it again, from within that retry on.
-    #[inline]
     fn leave<T: 'static, E: 'static>(&mut self, came: &mut Result<T, CallError<E>>) -> Option<Duration> {
         while self.depth > 0 {
             let level = self.depth - 1;
             match &self.plan.levels[level] {
                 Policy::RateLimiter(_) => {}
                 Policy::Bulkhead(bulkhead) => bulkhead.leave(),
-                Policy::TimeLimiter(_) if self.timers.is_empty() => {}
-                Policy::TimeLimiter(_) => self.timers.retain(|timer| timer.level != level),
+                Policy::TimeLimiter(_) => self.disarm(level),
                 Policy::CircuitBreaker(breaker) => {
                     let admission = self.admission(level);
                     match came {
@@ -359,13 +399,15 @@ pub(super) enum Again<A> {
 }
 
 impl<A: Clone> Again<A> {
+    #[inline]
     pub(super) fn new(plan: &Plan, arguments: A) -> Self {
-        match plan.levels.iter().any(|level| matches!(level, Policy::Retry(_))) {
+        match plan.retries {
             true => Again::Cloned(arguments),
             false => Again::Once(Some(arguments)),
         }
     }
 
+    #[inline]
     pub(super) fn take(&mut self) -> A {
         match self {
             Again::Cloned(arguments) => arguments.clone(),

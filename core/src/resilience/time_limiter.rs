@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Happened, Hearers, Told};
-use super::pipeline::Kind;
+use super::policy::Kind;
 use super::settings::{Settings, checked, overlaid};
 use crate::clock::{Clock, SystemClock, span};
 use crate::error::{InvalidPolicy, PolicyError};

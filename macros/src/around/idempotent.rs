@@ -40,15 +40,14 @@ fn expand(tokens: TokenStream, function: &ItemFn) -> syn::Result<TokenStream> {
     let mut krate = default_crate();
     let mut args = Args::default();
     read_tokens(tokens, FORMS, &mut errors, |name, input, _| {
-        let said = || Ok::<_, syn::Error>(Some(Said { name: name.clone(), value: args::value(input)? }));
         match &*name.to_string() {
-            "key" => args.key = said()?,
-            "body" => args.body = said()?,
-            "name" => args.name = Some(Said { name: name.clone(), value: args::value(input)? }),
-            "retention" => args.retention = said()?,
-            "guard" => args.guard = said()?,
-            "bus" => args.bus = said()?,
-            "keep_errors" => args.keep_errors = said()?,
+            "key" => args.key = args::said(name, input)?,
+            "body" => args.body = args::said(name, input)?,
+            "name" => args.name = args::said(name, input)?,
+            "retention" => args.retention = args::said(name, input)?,
+            "guard" => args.guard = args::said(name, input)?,
+            "bus" => args.bus = args::said(name, input)?,
+            "keep_errors" => args.keep_errors = args::said(name, input)?,
             _ => krate = args::path(input)?,
         }
         Ok(())

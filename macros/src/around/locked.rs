@@ -36,12 +36,11 @@ fn expand(tokens: TokenStream, function: &ItemFn) -> syn::Result<TokenStream> {
     let mut krate = default_crate();
     let mut args = Args::default();
     read_tokens(tokens, FORMS, &mut errors, |name, input, _| {
-        let said = || Ok::<_, syn::Error>(Some(Said { name: name.clone(), value: args::value(input)? }));
         match &*name.to_string() {
-            "key" => args.key = said()?,
-            "keys" => args.keys = said()?,
-            "on" => args.on = said()?,
-            "wait" => args.wait = said()?,
+            "key" => args.key = args::said(name, input)?,
+            "keys" => args.keys = args::said(name, input)?,
+            "on" => args.on = args::said(name, input)?,
+            "wait" => args.wait = args::said(name, input)?,
             "shared" => args.shared = Some(name.clone()),
             _ => krate = args::path(input)?,
         }

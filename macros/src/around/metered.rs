@@ -32,9 +32,9 @@ fn expand(tokens: TokenStream, function: &ItemFn) -> syn::Result<TokenStream> {
     let mut args = Args::default();
     read_tokens(tokens, FORMS, &mut errors, |name, input, _| {
         match &*name.to_string() {
-            "name" => args.name = Some(Said { name: name.clone(), value: args::value(input)? }),
-            "kind" => args.kind = Some(Said { name: name.clone(), value: args::value(input)? }),
-            "meter" => args.meter = Some(Said { name: name.clone(), value: args::value(input)? }),
+            "name" => args.name = args::said(name, input)?,
+            "kind" => args.kind = args::said(name, input)?,
+            "meter" => args.meter = args::said(name, input)?,
             _ => krate = args::path(input)?,
         }
         Ok(())

@@ -144,6 +144,11 @@ pub(crate) fn value<T: Parse>(input: ParseStream<'_>) -> syn::Result<T> {
     input.parse()
 }
 
+/// `= value`, kept with the name it was given to.
+pub(crate) fn said<T: Parse>(name: &Ident, input: ParseStream<'_>) -> syn::Result<Option<Said<T>>> {
+    Ok(Some(Said { name: name.clone(), value: value(input)? }))
+}
+
 /// `= crate::path`.
 pub(crate) fn path(input: ParseStream<'_>) -> syn::Result<syn::Path> {
     input.parse::<Token![=]>()?;

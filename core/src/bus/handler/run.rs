@@ -101,7 +101,7 @@ impl DurableHandler {
         let settlement = self.settlement(due);
         let called = tx.savepoint(async |tx: &mut Tx| -> Result<(), Work> {
             tx.settle(settlement);
-            match self.called(&context, What::One(&*event), Some(tx)).await.map_err(Work::Listener)? {
+            match self.called(&context, What::One(&*event), Some(tx), &mut None).await.map_err(Work::Listener)? {
                 Some(reply) => reply.publish(tx).map_err(Work::Bus),
                 None => Ok(()),
             }

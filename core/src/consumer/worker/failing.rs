@@ -1,14 +1,18 @@
 //! What becomes of a call that failed: another one later, the fallback, or the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Called, Worker};
 use crate::clock::Timestamp;
 use crate::consumer::lane::Tried;
-use crate::error::{BoxError, StoreError};
+use crate::error::{BoxError, Error, PolicyError, StoreError};
 use crate::listener::{Class, Decision, GivenUp, Redeliver, chain, classify};
 use crate::observe::Notice;
 use crate::store::{CursorChange, ParkedCause, Redelivery};
+
+/// What a policy refused does not come sooner, however short its waits are.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 
 impl From<Redelivery> for Tried {
     fn from(stored: Redelivery) -> Self {
@@ -28,7 +32,13 @@ impl Worker {
         }
         let rules = &self.job.durable.errors;
         let (policy, kind) = match classify(rules, &self.ground.errors, &**cause) {
-            Class::Redeliver => (self.job.durable.redeliver, None),
+            Class::Redeliver => match refusal(cause) {
+                Some(refusal) => {
+                    self.refused(called, refusal, &error);
+                    return Ok(());
+                }
+                None => (self.job.durable.redeliver, None),
+            },
             Class::As(kind, policy) => (policy, Some(kind)),
             Class::Never => {
                 let tried = self.tried(&called, None);
@@ -44,6 +54,18 @@ impl Worker {
         let wait = policy.backoff.spread(tried.counted, self.ground.chance.fraction());
         let due = self.ground.clock.now().saturating_add(wait);
         self.again_or_not(called, tried, policy, due, error, together).await
+    }
+
+    /// A policy did not let the call through: it comes again when the policy may, and nothing was tried.
+    /// Nothing is recorded either, so that it comes at once after a restart.
+    fn refused(&mut self, called: Called, refusal: &PolicyError, error: &str) {
+        let Called { key, pending, .. } = called;
+        let backoff = || self.job.durable.redeliver.backoff.spread(1, self.ground.chance.fraction());
+        let wait = refusal.retry_after().unwrap_or_else(backoff).max(SHORTEST_WAIT);
+        let due = self.ground.clock.now().saturating_add(wait);
+        let (listener, position, attempts) = (&self.job.listener, pending.position, pending.tried.attempts);
+        self.ground.watch.tell(&Notice::Redelivery { listener, position, attempts, due, error });
+        self.lanes.wait(&key, position, pending.tried, pending.alone, due);
     }
 
     /// The listener decided by value.
@@ -147,6 +169,20 @@ impl Worker {
         }
         self.give_up(called, tried.attempts, ParkedCause::Failed(error)).await
     }
+}
+
+/// What a policy answered in the place of a call, where it will let one through later.
+fn refusal(cause: &BoxError) -> Option<&PolicyError> {
+    let answers = chain(&**cause).find_map(|one| match one.downcast_ref() {
+        Some(Error::Policy(answer)) => Some(answer),
+        _ => one.downcast_ref(),
+    });
+    answers.filter(|answer| {
+        matches!(
+            answer,
+            PolicyError::CircuitOpen { .. } | PolicyError::RateLimited { .. } | PolicyError::BulkheadFull { .. }
+        )
+    })
 }
 
 /// An error's text followed by those of its causes.

@@ -1,8 +1,9 @@
 //! The state machine: who is let through, and what outcomes lead to.
 //!
 //! It knows no clock, no error and no name: times are nanoseconds that it is given, outcomes are bits, and what changed is answered.
-//! A call that is let through while it is closed costs one load; everything else happens under one lock, so that an outcome and
-//! the transition it leads to are one step. An outcome counts only in the stay in a state that let its call through.
+//! A call that is let through while it is closed costs one load. So does its success, or one exchange, where that can lead to
+//! nothing; everything else happens under one lock, so that an outcome and the transition it leads to are one step.
+//! An outcome counts only in the stay in a state that let its call through.
 
 use super::sync::{AtomicU64, Mutex, Ordering};
 use super::window::{FAILED, Outcome, Reach, SLOW, Totals, Window};
@@ -112,6 +113,9 @@ pub(crate) struct Machine {
     /// Until when it is open.
     until: AtomicU64,
     refused: AtomicU64,
+    /// Where successes are noted without the lock: the stay they belong to, and for how many of them the window has room until
+    /// more of them change nothing. [`TENSE`] if each outcome must be looked at.
+    calm: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -128,6 +132,16 @@ struct Inner {
     trials_left: u32,
     trials: u32,
     told: [bool; 2],
+    /// The room that there was when it last became calm.
+    room: u32,
+}
+
+const TENSE: u64 = 1 << 63;
+const ROOM: u64 = (1 << 32) - 1;
+
+/// The stay, as it stands beside the room.
+fn stay(gate: u64) -> u64 {
+    (gate >> 3) << 32 & !TENSE
 }
 
 const KIND: u64 = 7;
@@ -158,17 +172,55 @@ impl Machine {
             trials_left: 0,
             trials: limits.trials,
             told: [false; 2],
+            room: 0,
         };
         let machine = Self {
             gate: AtomicU64::new(kind(State::Closed)),
             until: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            calm: AtomicU64::new(TENSE),
             inner: Mutex::new(inner),
         };
-        if initial != State::Closed {
-            machine.transition(initial, None, now);
-        }
+        machine.with(|inner| {
+            if initial != State::Closed {
+                machine.enter(inner, initial, None, now);
+            }
+        });
         machine
+    }
+
+    /// Does `work` under the lock, with everything noted before.
+    fn with<R>(&self, work: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut inner = self.inner.lock();
+        let calm = self.calm.swap(TENSE, Ordering::AcqRel);
+        if calm & TENSE == 0 {
+            let noted = inner.room - (calm & ROOM) as u32;
+            inner.window.succeed(noted);
+        }
+        let done = work(&mut inner);
+        if let Some(room) = inner.room_of_calm() {
+            inner.room = room;
+            self.calm.store(stay(self.gate.load(Ordering::Acquire)) | u64::from(room), Ordering::Release);
+        }
+        done
+    }
+
+    /// Notes a success that can lead to nothing; answers whether it was one.
+    #[inline]
+    fn note_success(&self, permit: Permit) -> bool {
+        let mut calm = self.calm.load(Ordering::Acquire);
+        loop {
+            if calm & !ROOM != stay(permit.0) {
+                return false;
+            }
+            if calm & ROOM == 0 {
+                return true;
+            }
+            match self.calm.compare_exchange_weak(calm, calm - 1, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return true,
+                Err(other) => calm = other,
+            }
+        }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -198,25 +250,26 @@ impl Machine {
         if gate & KIND == OPEN && now < until && self.gate.load(Ordering::Acquire) == gate {
             return Err((self.refuse(State::Open, Some(until - now)), None));
         }
-        let mut inner = self.inner.lock();
-        let mut change = None;
-        if inner.state == State::Open && now >= self.until.load(Ordering::Acquire) {
-            change = Some(self.enter(&mut inner, State::HalfOpen, None, now));
-        }
-        if inner.is_too_late(|| now) {
-            change = Some(self.enter(&mut inner, State::Open, None, now));
-        }
-        match inner.state {
-            State::Closed | State::MetricsOnly | State::Disabled => {}
-            State::HalfOpen if inner.trials_left > 0 => inner.trials_left -= 1,
-            State::HalfOpen => return Err((self.refuse(State::HalfOpen, None), change)),
-            State::ForcedOpen => return Err((self.refuse(State::ForcedOpen, None), change)),
-            State::Open => {
-                let wait = self.until.load(Ordering::Acquire).saturating_sub(now);
-                return Err((self.refuse(State::Open, Some(wait)), change));
+        self.with(|inner| {
+            let mut change = None;
+            if inner.state == State::Open && now >= self.until.load(Ordering::Acquire) {
+                change = Some(self.enter(inner, State::HalfOpen, None, now));
             }
-        }
-        Ok((Permit(self.gate.load(Ordering::Acquire)), change))
+            if inner.is_too_late(|| now) {
+                change = Some(self.enter(inner, State::Open, None, now));
+            }
+            match inner.state {
+                State::Closed | State::MetricsOnly | State::Disabled => {}
+                State::HalfOpen if inner.trials_left > 0 => inner.trials_left -= 1,
+                State::HalfOpen => return Err((self.refuse(State::HalfOpen, None), change)),
+                State::ForcedOpen => return Err((self.refuse(State::ForcedOpen, None), change)),
+                State::Open => {
+                    let wait = self.until.load(Ordering::Acquire).saturating_sub(now);
+                    return Err((self.refuse(State::Open, Some(wait)), change));
+                }
+            }
+            Ok((Permit(self.gate.load(Ordering::Acquire)), change))
+        })
     }
 
     fn refuse(&self, state: State, retry_after: Option<u64>) -> Closed {
@@ -227,23 +280,31 @@ impl Machine {
     /// A call that was let through came back.
     #[inline]
     pub(crate) fn record(&self, permit: Permit, outcome: Outcome, now: impl Fn() -> u64) -> [Option<Change>; 2] {
+        if outcome == 0 && self.note_success(permit) {
+            return [None; 2];
+        }
+        self.record_otherwise(permit, outcome, now)
+    }
+
+    fn record_otherwise(&self, permit: Permit, outcome: Outcome, now: impl Fn() -> u64) -> [Option<Change>; 2] {
         if permit.0 & KIND == DISABLED {
             return [None; 2];
         }
-        let mut inner = self.inner.lock();
-        // Its stay is over: what it would tell is known.
-        if self.gate.load(Ordering::Acquire) != permit.0 {
-            return [None; 2];
-        }
-        // Trials that took too long say that it is no better, whatever they came to.
-        if inner.is_too_late(&now) {
-            return [Some(self.enter(&mut inner, State::Open, None, now())), None];
-        }
-        let totals = inner.window.record(outcome, &now);
-        if inner.state == State::Closed && totals.failed | totals.slow == 0 {
-            return [None; 2];
-        }
-        self.decide(&mut inner, totals, now)
+        self.with(|inner| {
+            // Its stay is over: what it would tell is known.
+            if self.gate.load(Ordering::Acquire) != permit.0 {
+                return [None; 2];
+            }
+            // Trials that took too long say that it is no better, whatever they came to.
+            if inner.is_too_late(&now) {
+                return [Some(self.enter(inner, State::Open, None, now())), None];
+            }
+            let totals = inner.window.record(outcome, &now);
+            if inner.state == State::Closed && totals.failed | totals.slow == 0 {
+                return [None; 2];
+            }
+            self.decide(inner, totals, now)
+        })
     }
 
     fn decide(&self, inner: &mut Inner, totals: Totals, now: impl Fn() -> u64) -> [Option<Change>; 2] {
@@ -271,59 +332,55 @@ impl Machine {
         if state(permit.0) != State::HalfOpen {
             return;
         }
-        let mut inner = self.inner.lock();
-        if self.gate.load(Ordering::Acquire) == permit.0 {
-            inner.trials_left += 1;
-        }
+        self.with(|inner| {
+            if self.gate.load(Ordering::Acquire) == permit.0 {
+                inner.trials_left += 1;
+            }
+        });
     }
 
     /// Goes to a state because somebody says so; `wait` is how long it then stays open.
     pub(crate) fn transition(&self, to: State, wait: Option<u64>, now: u64) -> Option<Change> {
-        let mut inner = self.inner.lock();
-        if inner.state == to && wait.is_none() {
-            return None;
-        }
-        let moved = self.enter(&mut inner, to, wait, now);
-        Some(moved)
+        self.with(|inner| {
+            let stays = inner.state == to && wait.is_none();
+            (!stays).then(|| self.enter(inner, to, wait, now))
+        })
     }
 
     /// Opens it if it is closed; in any other state it stays.
     pub(crate) fn open_if_closed(&self, now: u64) -> Option<Change> {
-        let mut inner = self.inner.lock();
-        if inner.state != State::Closed {
-            return None;
-        }
-        Some(self.enter(&mut inner, State::Open, None, now))
+        self.with(|inner| (inner.state == State::Closed).then(|| self.enter(inner, State::Open, None, now)))
     }
 
     /// Closes with nothing counted.
     pub(crate) fn reset(&self, now: u64) -> Option<Change> {
-        let mut inner = self.inner.lock();
-        let moved = self.enter(&mut inner, State::Closed, None, now);
+        let moved = self.with(|inner| self.enter(inner, State::Closed, None, now));
         self.refused.store(0, Ordering::Relaxed);
         matches!(moved, Change::Moved { from, to } if from != to).then_some(moved)
     }
 
     /// Other limits from now on; outcomes are counted anew only if the window is another.
     pub(crate) fn limit(&self, limits: Limits) {
-        let mut inner = self.inner.lock();
-        if inner.limits.reach != limits.reach && inner.state != State::HalfOpen {
-            inner.window = Window::new(limits.reach);
-        }
-        inner.limits = limits;
+        self.with(|inner| {
+            if inner.limits.reach != limits.reach && inner.state != State::HalfOpen {
+                inner.window = Window::new(limits.reach);
+            }
+            inner.limits = limits;
+        });
     }
 
     pub(crate) fn look(&self, now: u64) -> Look {
-        let mut inner = self.inner.lock();
-        let totals = inner.window.totals(|| now);
-        let retry_after = (inner.state == State::Open).then(|| self.until.load(Ordering::Acquire).saturating_sub(now));
-        Look {
-            state: inner.state,
-            totals,
-            is_known: totals.calls > 0 && totals.calls >= inner.minimum(),
-            refused: self.refused.load(Ordering::Relaxed),
-            retry_after,
-        }
+        self.with(|inner| {
+            let totals = inner.window.totals(|| now);
+            let until = || self.until.load(Ordering::Acquire).saturating_sub(now);
+            Look {
+                state: inner.state,
+                totals,
+                is_known: totals.calls > 0 && totals.calls >= inner.minimum(),
+                refused: self.refused.load(Ordering::Relaxed),
+                retry_after: (inner.state == State::Open).then(until),
+            }
+        })
     }
 
     fn enter(&self, inner: &mut Inner, to: State, wait: Option<u64>, now: u64) -> Change {
@@ -354,6 +411,16 @@ impl Machine {
 }
 
 impl Inner {
+    /// For how many successes the window has room until more of them change nothing, if meanwhile none of them can lead to anything:
+    /// closed, with a rate that a success can only lower.
+    fn room_of_calm(&self) -> Option<u32> {
+        let (totals, length) = self.window.ring()?;
+        let is_clean = totals.failed | totals.slow == 0;
+        let is_judged = totals.calls >= self.minimum() && self.exceeded(totals).is_none();
+        let is_calm = self.state == State::Closed && (is_clean || is_judged);
+        is_calm.then_some(if is_clean { length - totals.calls } else { length })
+    }
+
     fn minimum(&self) -> u32 {
         match (self.state, self.limits.reach) {
             (State::HalfOpen, _) => self.trials,

@@ -110,6 +110,21 @@ impl Window {
         self.totals
     }
 
+    /// Adds successes to a window of so many outcomes, where it does not matter when they came.
+    pub(crate) fn succeed(&mut self, successes: u32) {
+        for _ in 0..successes {
+            self.record(0, || 0);
+        }
+    }
+
+    /// What it keeps, and of how many outcomes at most; `None` for a window of a time.
+    pub(crate) fn ring(&self) -> Option<(Totals, u32)> {
+        match &self.kept {
+            Kept::Ring { outcomes, .. } => Some((self.totals, outcomes.len() as u32)),
+            Kept::Buckets { .. } => None,
+        }
+    }
+
     /// What is within reach at the time `now`.
     pub(crate) fn totals(&mut self, now: impl FnOnce() -> u64) -> Totals {
         if matches!(self.kept, Kept::Buckets { .. }) {

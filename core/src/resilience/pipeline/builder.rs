@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{LEVELS, Pipeline, Plan, Policy};
+use super::{LEVELS, Pipeline, Plan};
 use crate::clock::{Chance, Clock, SystemClock};
 use crate::error::InvalidPolicy;
 use crate::resilience::bulkhead::{Bulkhead, BulkheadSettings};
 use crate::resilience::circuit_breaker::{BreakerSettings, CircuitBreaker};
 use crate::resilience::defeat;
 use crate::resilience::fallback::Fallback;
+use crate::resilience::policy::Policy;
 use crate::resilience::rate_limiter::{RateLimiter, RateSettings};
 use crate::resilience::retry::{Retry, RetrySettings};
 use crate::resilience::time_limiter::{TimeLimitSettings, TimeLimiter};
@@ -125,12 +126,7 @@ impl PipelineBuilder {
             }
         }
         defeat::look(&levels).map_err(|defeat| invalid(defeat.to_string()))?;
-        Ok(Pipeline(Arc::new(Plan {
-            name: self.name.clone(),
-            levels: levels.into(),
-            clock: self.clock.clone(),
-            as_written: self.as_written,
-        })))
+        Ok(Pipeline(Arc::new(Plan::new(self.name.clone(), levels.into(), self.clock.clone(), self.as_written))))
     }
 
     fn declare(mut self, declared: Declared) -> Self {

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::{Policies, each};
 use crate::error::InvalidPolicy;
 use crate::resilience::defeat::{self, Defeat};
-use crate::resilience::pipeline::{Pipeline, Policy, PolicySettings};
+use crate::resilience::pipeline::Pipeline;
+use crate::resilience::policy::{Policy, PolicySettings};
 
 /// What a file says of policies: by the pipeline's name, by the kind of policy, by the setting's name.
 ///

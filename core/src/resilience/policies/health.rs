@@ -3,7 +3,7 @@
 use super::Policies;
 use super::each;
 use crate::resilience::circuit_breaker::State;
-use crate::resilience::pipeline::{Kind, Policy};
+use crate::resilience::policy::{Kind, Policy};
 
 /// How something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]

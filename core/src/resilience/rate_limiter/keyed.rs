@@ -9,7 +9,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 
-use super::{Cycle, Moment, RateSettings, Reserved, pack, refreshed};
+use super::cycle::{Cycle, Moment, Reserved, pack, refreshed};
+use super::settings::RateSettings;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{InvalidPolicy, PolicyError};
 use crate::resilience::settings::checked;
@@ -99,19 +100,37 @@ impl<K: Eq + Hash + Clone> KeyedRateLimiter<K> {
     /// # Cancel safety
     /// Dropped while it waits, it gives its permit back.
     pub async fn acquire(&self, key: &K) -> Result<(), PolicyError> {
-        let timeout = self.0.cycle.timeout.load(Ordering::Relaxed);
-        match self.reserve_within(key, 1, timeout) {
-            Reserved::Now => Ok(()),
-            Reserved::In(wait) => {
-                let mut waiting = Waiting { limiter: self, key, permits: 1 };
+        match self.reserve(key)? {
+            0 => Ok(()),
+            wait => {
+                let waiting = Waiting { limiter: self, key, permits: 1 };
                 self.0.clock.sleep(Duration::from_nanos(wait)).await;
-                waiting.permits = 0;
+                waiting.end();
                 Ok(())
             }
-            Reserved::Refused => {
-                Err(PolicyError::RateLimited { limiter: self.0.name.clone(), timeout: Duration::from_nanos(timeout) })
+        }
+    }
+
+    /// As [`acquire`](Self::acquire), for a thread that drives no tasks: it is blocked meanwhile.
+    ///
+    /// # Errors
+    /// As for `acquire`.
+    pub fn acquire_blocking(&self, key: &K) -> Result<(), PolicyError> {
+        match self.reserve(key)? {
+            0 => Ok(()),
+            wait => {
+                let waiting = Waiting { limiter: self, key, permits: 1 };
+                crate::clock::pause(&*self.0.clock, Duration::from_nanos(wait));
+                waiting.end();
+                Ok(())
             }
         }
+    }
+
+    /// Takes a permit of `key`; answers in how many nanoseconds it is there.
+    fn reserve(&self, key: &K) -> Result<u64, PolicyError> {
+        let timeout = self.0.cycle.timeout.load(Ordering::Relaxed);
+        self.reserve_within(key, 1, timeout).or_refusal(&self.0.name, timeout)
     }
 
     /// Permits that `key` has left in the present cycle; below zero if some of later ones are reserved.
@@ -174,19 +193,19 @@ impl<K: Eq + Hash + Clone> KeyedRateLimiter<K> {
             }));
         }
         let taken = moment.take(pack(moment.cycle, moment.permits), permits, timeout);
-        if let Some((state, _)) = taken {
+        if let Ok((state, _)) = taken {
             shard.keep(key.clone(), state, moment, &self.0.hasher, hash);
         }
         self.taken(taken.map(|(_, wait)| wait))
     }
 
-    fn taken(&self, wait: Option<u64>) -> Reserved {
+    fn taken(&self, wait: Result<u64, u64>) -> Reserved {
         match wait {
-            Some(0) => Reserved::Now,
-            Some(wait) => Reserved::In(wait),
-            None => {
+            Ok(0) => Reserved::Now,
+            Ok(wait) => Reserved::In(wait),
+            Err(wait) => {
                 self.0.refused.fetch_add(1, Ordering::Relaxed);
-                Reserved::Refused
+                Reserved::Refused(wait)
             }
         }
     }
@@ -218,6 +237,12 @@ struct Waiting<'a, K: Eq + Hash + Clone> {
     limiter: &'a KeyedRateLimiter<K>,
     key: &'a K,
     permits: u32,
+}
+
+impl<K: Eq + Hash + Clone> Waiting<'_, K> {
+    fn end(mut self) {
+        self.permits = 0;
+    }
 }
 
 impl<K: Eq + Hash + Clone> Drop for Waiting<'_, K> {

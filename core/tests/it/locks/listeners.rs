@@ -61,6 +61,29 @@ on_embedded_stores! {
     }
 }
 
+on_embedded_stores! {
+    /// The call is over, its answer is being published, and the commit that settles it is still to come.
+    async fn a_delivery_beside_a_unit_of_work_keeps_its_lock_until_it_is_settled(home: &dyn Home) {
+        let heard = Heard::default();
+        let to = heard.clone();
+        let replied = listener::on::<Rang>("locks.replied").phase(Phase::BeforeCommit).takes_tx().call_with(
+            move |event: &Rang, call| -> Result<(), BoxError> {
+                let (tx, key) = (call.tx()?, event.0);
+                let is_free = tx.try_lock(key)?;
+                to.note(format!("{key} is {}", if is_free { "free" } else { "held" }));
+                Ok(())
+            },
+        );
+        let beside = listener::on::<Placed>("locks.beside").durable().lock(|event| event.0).call(|event| Publish(Rang(event.0)));
+        let bus = bus_on(home).listener(beside).listener(replied).start().await.expect("a bus");
+        bus.transaction(async |tx| tx.publish(Placed(7))).await.expect("committed");
+        bus.idle().await;
+        assert_eq!(heard.all(), ["7 is held"]);
+        assert_eq!(bus.locked_keys(), 0);
+        bus.shutdown(Duration::from_secs(5)).await.expect("stops");
+    }
+}
+
 on_every_store! {
     async fn a_listener_waits_for_who_holds_its_lock_in_each_phase(home: &dyn Home) {
         let heard = Heard::default();

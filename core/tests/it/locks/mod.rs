@@ -3,10 +3,13 @@
 mod flash_sale;
 mod keyed;
 mod listeners;
+mod lockers;
 mod shared;
 mod units;
 
 use std::task::Poll;
+
+pub(crate) use shared::Shared;
 
 /// Polls `future` once more; answers what it came to, if anything.
 pub(crate) async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {

@@ -10,7 +10,7 @@ use aftercommit::store::{
 use tokio::sync::watch;
 
 /// Lets every bus have it; otherwise it is the store inside.
-pub(super) struct Shared(pub(super) Arc<dyn Store>);
+pub(crate) struct Shared(pub(crate) Arc<dyn Store>);
 
 impl Store for Shared {
     fn kind(&self) -> &'static str {

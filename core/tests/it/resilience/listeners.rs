@@ -2,22 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use aftercommit::clock::fixed;
 use aftercommit::error::{BoxError, PolicyError, StartError};
-use aftercommit::listener::{self, Registration};
+use aftercommit::listener::{self, Redeliver, Registration};
 use aftercommit::observe::Notice;
 use aftercommit::prelude::*;
 use aftercommit::resilience::{
     BreakerSettings, BulkheadSettings, Health, Pipeline, PolicyFile, RateSettings, RetrySettings, State as BreakerState,
 };
+use aftercommit::testing::MovedClock;
 use aftercommit::transaction::CallFuture;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::{Failure, secs};
+use crate::heard::within;
+use crate::scene::bus_on;
+use crate::stores::Home;
 
 #[derive(Event, Clone, Debug, Serialize, Deserialize)]
 #[event(name = "policies.paid")]
@@ -187,4 +191,76 @@ async fn the_bus_configures_tells_and_knows_its_policies() {
     let wrong: PolicyFile = serde_json::from_str(r#"{ "even": {} }"#).expect("a file");
     let error = Bus::builder().policies(&odd).policy_file(wrong).start().await.expect_err("there is none");
     assert!(error.to_string().contains("there is no pipeline `even`; known: `odd`"), "{error}");
+}
+
+/// A bus on a moved clock with a durable listener that is called through `gateway` and has two attempts in all.
+async fn with_two_attempts(
+    home: &dyn Home,
+    clock: &MovedClock,
+    gateway: &Pipeline,
+    call: impl Fn(u64) -> Result<(), BoxError> + Send + Sync + 'static,
+) -> Bus {
+    let redeliver = Redeliver::new().attempts(2).backoff(fixed(secs(1)));
+    let listener = listener::on::<Paid>("policies.book").durable().redeliver(redeliver).resilient(gateway);
+    let listener = listener.call(move |event: &Paid| call(event.order));
+    bus_on(home).clock(clock.clone()).listener(listener).start().await.expect("a bus")
+}
+
+async fn pay(bus: &Bus, order: u64) {
+    bus.transaction(async |tx| tx.publish(Paid { order })).await.expect("committed");
+    within(bus.quiet()).await;
+}
+
+crate::on_embedded_stores! {
+    async fn a_delivery_that_an_open_breaker_refuses_comes_again_when_it_lets_a_trial_through_and_has_used_no_attempt(home: &dyn Home) {
+        let (clock, calls) = (MovedClock::default(), Arc::new(AtomicU32::new(0)));
+        let settings = BreakerSettings::new().last(2).minimum_calls(1).trials(1).open_for(secs(60));
+        let gateway = Pipeline::named("gateway").clock(clock.clone()).circuit_breaker(settings).build().expect("legal");
+        let breaker = gateway.breaker("gateway").expect("it has one").clone();
+        let (counted, is_down) = (calls.clone(), Arc::new(AtomicBool::new(true)));
+        let down = is_down.clone();
+        let bus = with_two_attempts(home, &clock, &gateway, move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            if down.load(Ordering::SeqCst) { Err(Failure::Down.into()) } else { Ok(()) }
+        })
+        .await;
+        pay(&bus, 1).await;
+        assert_eq!((calls.load(Ordering::SeqCst), breaker.state()), (1, BreakerState::Open), "its first attempt opened it");
+        pay(&bus, 2).await;
+        // By its redelivery it would come after a second, and again, and be parked: it is refused, and waits for the breaker.
+        for _ in 0..59 {
+            clock.advance(secs(1));
+            within(bus.quiet()).await;
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+        assert_eq!(breaker.look().refused, 2, "each was refused once, and came no more until the breaker may let it through");
+        is_down.store(false, Ordering::SeqCst);
+        clock.advance(secs(1));
+        within(bus.idle()).await;
+        assert_eq!((calls.load(Ordering::SeqCst), breaker.state()), (3, BreakerState::Closed));
+        assert!(bus.parked().await.expect("read").is_empty());
+        bus.shutdown(secs(5)).await.expect("stops");
+    }
+
+    async fn a_refusal_says_nothing_of_the_event_and_its_own_failures_still_park_it(home: &dyn Home) {
+        let clock = MovedClock::default();
+        let rate = RateSettings::new(1, secs(60));
+        let gateway = Pipeline::named("gateway").clock(clock.clone()).rate_limiter(rate).build().expect("legal");
+        let bus = with_two_attempts(home, &clock, &gateway, |order| match order {
+            1 => Ok(()),
+            _ => Err(Failure::Declined.into()),
+        })
+        .await;
+        pay(&bus, 1).await;
+        pay(&bus, 2).await;
+        let attempts = async || bus.parked().await.expect("read").first().map(|parked| parked.attempts);
+        for minute in 1..=2 {
+            assert_eq!(attempts().await, None, "in minute {minute} it had one call less than it has attempts");
+            clock.advance(secs(60));
+            within(bus.quiet()).await;
+        }
+        within(bus.idle()).await;
+        assert_eq!(attempts().await, Some(2), "two calls, and as many refusals, which do not count");
+        bus.shutdown(secs(5)).await.expect("stops");
+    }
 }

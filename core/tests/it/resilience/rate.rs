@@ -26,7 +26,7 @@ async fn rl_01_without_a_timeout_the_second_is_refused_until_the_next_cycle() {
     let heard = Heard::default();
     limiter.hear_all(heard.told());
     assert_eq!(limiter.acquire().await, Ok(()));
-    let refusal = PolicyError::RateLimited { limiter: "gateway".into(), timeout: secs(0) };
+    let refusal = PolicyError::RateLimited { limiter: "gateway".into(), timeout: secs(0), retry_after: secs(10) };
     assert_eq!(limiter.acquire().await, Err(refusal));
     clock.advance(millis(9_999));
     assert!(!limiter.try_acquire());

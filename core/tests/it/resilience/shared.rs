@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aftercommit::bus::StoreBoard;
 use aftercommit::error::BoxError;
+use aftercommit::prelude::*;
 use aftercommit::resilience::{
     BreakerBoard, BreakerSettings, CircuitBreaker, Happened, MemoryBoard, PolicyEvent, Post, SharedBreaker,
     SharedSettings, State,
@@ -187,4 +189,56 @@ async fn who_is_disabled_while_the_others_open_it_stays_disabled() {
     calls(&fleet.nodes[1], true);
     fleet.talk().await;
     assert_eq!(fleet.states(), [OPEN, OPEN, State::Disabled]);
+}
+
+/// A process: its own bus over the store that all have, and its own breaker.
+async fn process(
+    number: usize,
+    store: &Arc<dyn aftercommit::store::Store>,
+    clock: &MovedClock,
+) -> (Bus, SharedBreaker) {
+    let store = Arc::new(crate::locks::Shared(store.clone()));
+    let bus = Bus::builder().shared_store(store).clock(clock.clone()).start().await.expect("a bus");
+    let shared = node(number, clock, StoreBoard::new(&bus, "shop.breakers"));
+    (bus, shared)
+}
+
+async fn talk(nodes: &[&SharedBreaker]) {
+    for node in nodes.iter().chain(nodes) {
+        node.exchange().await.expect("the board is there");
+    }
+}
+
+crate::on_embedded_stores! {
+    async fn over_one_store_a_bad_network_of_one_bus_opens_no_breaker_of_the_other_and_most_of_them_open_all(home: &dyn Home) {
+        let (store, clock) = (home.open(), MovedClock::default());
+        let ((bus, first), (other_bus, second)) = (process(0, &store, &clock).await, process(1, &store, &clock).await);
+        talk(&[&first, &second]).await;
+        calls(&first, true);
+        for _ in 0..3 {
+            talk(&[&first, &second]).await;
+            clock.advance(secs(1));
+        }
+        let states = || [first.breaker().state(), second.breaker().state()];
+        assert_eq!(states(), [OPEN, CLOSED], "its own network may be what is bad");
+        // A third, which has seen no call yet; two who see failures are not one bad network.
+        let (third_bus, third) = process(2, &store, &clock).await;
+        calls(&second, true);
+        talk(&[&first, &second, &third]).await;
+        assert_eq!(third.breaker().state(), OPEN);
+        assert_eq!(third.breaker().look().totals.calls, 0, "it paid for nothing");
+        // What is posted outlives the buses, as it is in the store; who is gone has no vote, and is forgotten in the end.
+        drop((bus, other_bus, third_bus));
+        assert!(first.exchange().await.is_err(), "its bus is gone");
+        let (_bus, again) = process(2, &store, &clock).await;
+        talk(&[&again]).await;
+        assert_eq!(again.breaker().state(), OPEN, "it comes back to what it left");
+        clock.advance(secs(86_400));
+        let (bus, fourth) = process(3, &store, &clock).await;
+        talk(&[&fourth]).await;
+        assert_eq!(fourth.breaker().state(), CLOSED);
+        let board = StoreBoard::new(&bus, "shop.breakers");
+        let nodes: Vec<String> = board.posts("gateway").await.expect("read").into_iter().map(|post| post.node).collect();
+        assert_eq!(nodes, ["shop-3"], "what is a day old is gone");
+    }
 }

@@ -66,6 +66,16 @@ unsafe fn dangerous() -> Result<(), Failed> {
     Ok(())
 }
 
+#[resilient(with = GATEWAY, limit = PER_USER)]
+fn limited_for_nobody(user: u64) -> Result<(), Failed> {
+    Ok(())
+}
+
+#[resilient(with = GATEWAY, key = user)]
+fn key_of_no_limit(user: u64) -> Result<(), Failed> {
+    Ok(())
+}
+
 struct Gateway;
 
 impl Gateway {

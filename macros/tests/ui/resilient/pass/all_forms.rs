@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aftercommit::clock::fixed;
 use aftercommit::error::PolicyError;
-use aftercommit::resilience::{BreakerSettings, Pipeline, RetrySettings};
+use aftercommit::resilience::{BreakerSettings, KeyedRateLimiter, Pipeline, RateSettings, RetrySettings};
 use aftercommit::resilient;
 
 static GATEWAY: LazyLock<Pipeline> = LazyLock::new(|| {
@@ -88,6 +88,23 @@ async fn generic<T: Clone + Send + ToString>(value: T) -> Result<String, Box<dyn
     Ok(value.to_string())
 }
 
+static PER_USER: LazyLock<KeyedRateLimiter<u64>> =
+    LazyLock::new(|| KeyedRateLimiter::new("per-user", RateSettings::new(1, Duration::from_secs(3_600))).expect("legal"));
+
+#[resilient(with = GATEWAY, limit = PER_USER, key = user)]
+async fn order(user: u64, units: Owned) -> Result<usize, PriceError> {
+    Ok(units.0.len())
+}
+
+#[resilient(with = GATEWAY, limit = PER_USER, key = *user, fallback(PriceError::Policy(_) => later))]
+fn sync_order(user: &u64) -> Result<u64, PriceError> {
+    Ok(*user)
+}
+
+fn later(user: &u64, _error: PriceError) -> Result<u64, PriceError> {
+    Ok(user + 100)
+}
+
 struct Gateway {
     policies: Pipeline,
     calls: AtomicU32,
@@ -142,4 +159,8 @@ async fn main() {
     assert_eq!(gateway.charge("order", 100).await, Ok(2 + 5 + 100));
     gateway.policies.breaker("own").expect("it has one").close();
     assert_eq!(gateway.sync_charge("order"), Ok(2));
+    let order = |user| is_send(order(user, Owned("two".to_owned())));
+    assert_eq!((order(1).await, order(2).await), (Ok(3), Ok(3)));
+    assert!(matches!(order(1).await, Err(PriceError::Policy(PolicyError::RateLimited { .. }))), "one each");
+    assert_eq!((sync_order(&3), sync_order(&3)), (Ok(3), Ok(103)), "the fallback is asked about what the limit refuses, too");
 }
