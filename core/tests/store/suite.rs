@@ -27,6 +27,7 @@ on_every_store! {
     additions_are_seen_by_the_unit_itself
     a_savepoint_undoes_rows_only_up_to_itself
     positions_ascend_and_the_log_is_read_within_limits
+    events_of_some_names_are_read_without_the_others_and_none_is_missed
     the_doorbell_rings_with_the_last_position
     a_settled_delivery_is_never_settled_again
     a_listener_starts_once
@@ -274,6 +275,39 @@ async fn positions_ascend_and_the_log_is_read_within_limits<P: Place>() {
     let end = expected.last().expect("some") + 1;
     assert!(store.read_log(Position(end), 9, 9_999).await.expect("reads").is_empty());
     assert!(store.read_event(Position(end)).await.expect("reads").is_none());
+}
+
+async fn events_of_some_names_are_read_without_the_others_and_none_is_missed<P: Place>() {
+    let place = P::new();
+    let store = place.open();
+    request(&*store, vec![], vec![start("l", 1)]).await.expect("commits");
+    let mut wanted = Vec::new();
+    for round in 0..12u8 {
+        let events: Vec<_> = (0..30u8)
+            .map(|number| {
+                // Some lie in pieces of their own.
+                let size = if number == 7 { 30_000 } else { usize::from(number) };
+                let mut event = event(vec![round; size]);
+                event.header.name = ["mine", "mine.too", "theirs"][usize::from((round + number) % 7).min(2)].to_owned();
+                event
+            })
+            .collect();
+        let names: Vec<String> = events.iter().map(|event| event.header.name.clone()).collect();
+        let positions = publish(&*store, events).await;
+        wanted.extend(positions.into_iter().zip(names).filter(|(_, name)| name != "theirs").map(|(at, _)| at));
+    }
+    let names = ["mine".to_owned(), "mine.too".to_owned()];
+    for (most, bytes) in [(usize::MAX, usize::MAX), (5, usize::MAX), (1, 1), (9, 700), (usize::MAX, 9_000)] {
+        let (mut next, mut found) = (Position(1), Vec::new());
+        while next <= *store.delivered_up_to().borrow() {
+            let page = store.read_log_of(&names, next, most, bytes).await.expect("reads");
+            assert!(page.next > next && page.events.len() <= most);
+            found.extend(page.events.iter().map(|event| event.position.0));
+            assert!(found.last().is_none_or(|last| *last < page.next.0));
+            next = page.next;
+        }
+        assert_eq!(found, wanted, "{most} events, {bytes} bytes");
+    }
 }
 
 async fn the_doorbell_rings_with_the_last_position<P: Place>() {

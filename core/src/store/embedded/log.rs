@@ -413,7 +413,9 @@ pub(super) fn read_of(
                     return Ok(LogPage { events: out, next: at });
                 }
                 if names.is_none_or(|names| pack.may_be_of(index, names)) {
-                    out.extend(pack.event(index, shared)?);
+                    let is_of =
+                        |event: &LogEvent| names.is_none_or(|names| names.contains(&event.envelope.header.name));
+                    out.extend(pack.event(index, shared)?.filter(is_of));
                 }
             }
             next = pack.end();
