@@ -141,17 +141,6 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
         }
     }
 
-    /// Asks for a place in the queue too, and for `waker` to be woken.
-    fn ask_for_place(self, waker: &Waker) -> Result<Result<Obtained<Hold<K, H>>, LockError>, Standing<H>> {
-        let Self { lock, key, mode, wait, who } = self;
-        match lock.table.ask(key, mode, who.clone(), Some(waker)) {
-            Asked::Held(place) => Ok(Ok(Obtained::Now(Hold { lock, place }))),
-            Asked::Own(key, held) => Ok(own(&key, mode, held)),
-            Asked::Queued(place) => Err(Standing { lock, place, wait, who }),
-            Asked::Busy(_) => unreachable!("a place was asked for"),
-        }
-    }
-
     /// Looks again a few times, then stands in the queue, blocking the thread.
     #[cold]
     fn look_again(mut self) -> Result<Obtained<Hold<K, H>>, LockError> {
@@ -171,9 +160,12 @@ impl<K: Eq + Hash + Debug, H: Handle<K>> Request<K, H> {
             };
         }
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let Standing { lock, place, wait, who } = match self.ask_for_place(&waker) {
-            Ok(obtained) => return obtained,
-            Err(standing) => standing,
+        let Self { lock, key, mode, wait, who } = self;
+        let place = match lock.table.ask(key, mode, who.clone(), Some(&waker)) {
+            Asked::Held(place) => return Ok(Obtained::Now(Hold { lock, place })),
+            Asked::Own(key, held) => return own(&key, mode, held),
+            Asked::Queued(place) => place,
+            Asked::Busy(_) => unreachable!("a place was asked for"),
         };
         let queued = Queued::begin(&*lock, place, who)?;
         let begun = Stopwatch::start();
