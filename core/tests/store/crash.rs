@@ -36,8 +36,8 @@ impl Child {
     fn room(self) -> Option<u32> {
         match self {
             Child::Hold | Child::Commit => None,
-            // Some 12 or 24 MiB.
-            Child::FillDisk => Some(24_000),
+            // Some 24 or 48 MiB.
+            Child::FillDisk => Some(48_000),
             #[cfg(target_os = "linux")]
             Child::Open { room } => Some(room),
         }

@@ -253,7 +253,7 @@ pub(crate) async fn check_units(
 
 #[tokio::test]
 async fn pieces_written_ahead_of_a_unit_that_never_came_are_swept() {
-    let size = 1 << 20;
+    let size = 4 << 20;
     let whole = Faulty::new(None);
     let store = open(whole.clone(), false).expect("opens");
     publish(&store, vec![event(vec![1; size])]).await;

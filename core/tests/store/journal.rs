@@ -60,9 +60,10 @@ async fn whatever_call_of_the_engine_behind_fails_what_was_answered_is_there_aft
             let engine = Faulty::over(&made.engine, Some((call, fault)));
             let mut outcomes = Vec::new();
             let mut store = None;
-            if let Ok(journaled) = Journaled::open(engine.clone(), &made.path(), Limits::default()) {
-                let store =
-                    store.insert(EmbeddedStore::threaded(Arc::new(journaled), Limits::default()).expect("opens"));
+            let mut limits = Limits::default();
+            limits.group_bytes = 256 * 1024;
+            if let Ok(journaled) = Journaled::open(engine.clone(), &made.path(), limits) {
+                let store = store.insert(EmbeddedStore::threaded(Arc::new(journaled), limits).expect("opens"));
                 outcomes = units(store).await;
                 let ended = outcomes.iter().position(|(_, outcome)| outcome.is_err());
                 assert!(ended.is_none_or(|ended| ended + 1 == outcomes.len()), "nothing begins after a failure");

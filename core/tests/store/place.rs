@@ -22,7 +22,7 @@ use uuid::Uuid;
 /// Where a store's data lies.
 pub(crate) trait Place {
     /// How many bytes one unit may write.
-    const UNIT_BYTES: usize = 512 * 1024;
+    const UNIT_BYTES: usize = 1024 * 1024;
 
     fn new() -> Self;
     /// Opens the data; what was opened before must be dropped.

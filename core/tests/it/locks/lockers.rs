@@ -23,11 +23,14 @@ use crate::scene::bus_on;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// The scope of a lock, and its key.
+type Key = (String, Vec<u8>);
+
 /// A lock service as one would find it on a network: it lends for a time, by its own clock.
 #[derive(Clone)]
 struct Keeper {
     clock: MovedClock,
-    lent: Arc<Mutex<HashMap<(String, Vec<u8>), Lent>>>,
+    lent: Arc<Mutex<HashMap<Key, Lent>>>,
 }
 
 /// The latest lease of a key.
