@@ -266,7 +266,7 @@ async fn pieces_written_ahead_of_a_unit_that_never_came_are_swept() {
         let durable = engine.durable.lock().clone();
         let store = open(durable.clone(), false).expect("opens");
         retain(&store, Retention::delete_when_done(), &MovedClock::default()).await;
-        for _ in 0..40 {
+        for _ in 0..200 {
             publish(&store, vec![event("a")]).await;
         }
         let left = durable.scan(&[]..&[0xff], Direction::Forward, usize::MAX).expect("scans").len();
