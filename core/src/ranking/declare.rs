@@ -50,7 +50,7 @@ pub(super) struct Source<K> {
 
 /// A ranking being declared; [`build`](Self::build) ends it.
 #[must_use = "a declaration ends with `build`"]
-pub struct Declaration<K> {
+pub struct RankingBuilder<K> {
     name: &'static str,
     rules: Rules<K>,
     carry: String,
@@ -62,8 +62,8 @@ pub struct Declaration<K> {
 
 impl<K: Item> Ranking<K> {
     /// Begins the declaration of a ranking, whose name is stored.
-    pub fn declare(name: &'static str) -> Declaration<K> {
-        Declaration {
+    pub fn declare(name: &'static str) -> RankingBuilder<K> {
+        RankingBuilder {
             name,
             rules: Rules {
                 scale: Scale::default(),
@@ -84,7 +84,7 @@ impl<K: Item> Ranking<K> {
     }
 }
 
-impl<K: Item> Declaration<K> {
+impl<K: Item> RankingBuilder<K> {
     /// How many decimals scores have, 6 unless said here. What differs by less is a tie.
     pub fn scale(mut self, scale: Scale) -> Self {
         self.rules.scale = scale;

@@ -70,7 +70,7 @@ pub use aftercommit_macros::Ranked;
 pub use board::{Board, Entry, Ties};
 pub use changes::Changes;
 pub use credit::Credits;
-pub use declare::{Declaration, Ranked};
+pub use declare::{Ranked, RankingBuilder};
 pub(crate) use keep::Keeps;
 pub use live::{Item, Moved, Parts, Ranking};
 pub use score::{Scale, Score, ln, ln_1p};

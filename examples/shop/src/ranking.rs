@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use aftercommit::clock::Timestamp;
-use aftercommit::ranking::{Credits, Declaration, Ranking, Scale, Windows, ln_1p};
+use aftercommit::ranking::{Credits, Ranking, RankingBuilder, Scale, Windows, ln_1p};
 
 use crate::catalog::events::{ItemAddedToCart, ItemLiked, ItemViewed};
 use crate::day::{DAY_MS, Day};
@@ -18,7 +18,7 @@ use crate::score::Scoring;
 /// The shop's ranking, to be built; by day, all days kept.
 ///
 /// Logarithms are measured to 10^-12: in real data true sums come within 2 * 10^-10 of the middle between two millionths.
-pub fn declare(scoring: Scoring) -> Declaration<u64> {
+pub fn declare(scoring: Scoring) -> RankingBuilder<u64> {
     let Scoring { weights, purchase_value } = scoring;
     Ranking::declare("shop.ranking")
         .measure(Scale::decimals(12))

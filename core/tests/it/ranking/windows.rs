@@ -16,7 +16,7 @@ use crate::heard::within;
 
 const HOUR: u64 = 3_600_000;
 
-fn declared(windows: Windows) -> aftercommit::ranking::Declaration<u32> {
+fn declared(windows: Windows) -> aftercommit::ranking::RankingBuilder<u32> {
     Ranking::declare("test.ranking")
         .windows(windows)
         .source::<Viewed>("view", "0.1", viewed)
@@ -209,7 +209,7 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
 
 #[test]
 fn what_cannot_be_declared_says_why() {
-    fn check(declaration: aftercommit::ranking::Declaration<u32>, reason: &str) {
+    fn check(declaration: aftercommit::ranking::RankingBuilder<u32>, reason: &str) {
         let error = declaration.build().expect_err("it cannot be");
         assert_eq!(error.to_string(), format!("ranking `test.ranking` cannot be: {reason}"));
     }
