@@ -302,7 +302,6 @@ impl Layers {
         self.recent.get(key).or_else(|| self.frozen.get(key))
     }
 
-    /// The entries of `range` up to the one that makes `limit` rows.
     /// At most `limit` entries of `range`, removals among them.
     fn scan(&self, range: Range<&[u8]>, direction: Direction, limit: usize) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let bounds = (Bound::Included(range.start), Bound::Excluded(range.end));
