@@ -33,6 +33,8 @@ pub(crate) struct Faulty {
     pub(crate) calls: AtomicUsize,
     fault: Option<(usize, Fault)>,
     pub(crate) gate: Gate,
+    /// Holds full syncs up.
+    pub(crate) sync_gate: Gate,
     /// The bytes of each batch, and `None` for each full sync.
     pub(crate) trace: Mutex<Vec<Option<usize>>>,
 }
@@ -97,6 +99,7 @@ impl Faulty {
             calls: AtomicUsize::new(0),
             fault,
             gate: Gate::default(),
+            sync_gate: Gate::default(),
             trace: Mutex::default(),
         })
     }
@@ -146,6 +149,7 @@ impl Engine for Faulty {
 
     fn sync(&self, durability: Durability) -> Result<(), StoreError> {
         if durability == Durability::Sync {
+            self.sync_gate.pass();
             self.trace.lock().push(None);
         }
         self.call(|| {
@@ -317,6 +321,54 @@ async fn queued(
         commits.push(commit);
     }
     commits
+}
+
+/// Commits of twenty units that come while a group of two is held up in its sync, which fails or not; those two come first.
+async fn while_two_are_synced(fails: bool) -> (Arc<Faulty>, usize, Vec<Result<Receipt, CommitError>>) {
+    // The mark of an opened store is applied and synced; then come a batch that is only buffered, the group of two, and its sync.
+    let engine = Faulty::new(fails.then_some((4, Fault::Before)));
+    let store = open(engine.clone(), true).expect("opens");
+    engine.gate.shut();
+    let commit = async |durability| {
+        let request = CommitRequest { durability, events: vec![event("a")], settlements: vec![] };
+        let mut commit = begin(&store).await.commit(request);
+        assert!(futures::poll!(&mut commit).is_pending());
+        commit
+    };
+    let buffered = commit(Durability::Buffered).await;
+    engine.gate.wait_for_somebody();
+    let mut commits = vec![commit(Durability::Sync).await, commit(Durability::Sync).await];
+    engine.sync_gate.shut();
+    engine.gate.open();
+    buffered.await.expect("is buffered");
+    engine.sync_gate.wait_for_somebody();
+    for _ in 0..20 {
+        commits.push(commit(Durability::Sync).await);
+    }
+    let before = engine.trace.lock().len();
+    for commit in &mut commits {
+        assert!(futures::poll!(commit).is_pending(), "answered before its sync");
+    }
+    engine.sync_gate.open();
+    let outcomes = futures::future::join_all(commits).await;
+    (engine, before, outcomes)
+}
+
+#[tokio::test]
+async fn units_that_come_while_a_group_is_synced_are_the_next_group() {
+    let (engine, before, outcomes) = while_two_are_synced(false).await;
+    let groups: Vec<usize> = outcomes.into_iter().map(|outcome| outcome.expect("commits").group).collect();
+    assert_eq!(groups[..2], [2; 2]);
+    assert_eq!(groups[2..], [20; 20]);
+    let trace = engine.trace.lock();
+    assert!(matches!(trace[before..][..3], [None, Some(_), None]), "{:?}", &trace[before..]);
+}
+
+#[tokio::test]
+async fn units_that_come_while_a_sync_fails_are_refused_and_only_its_group_is_in_doubt() {
+    let (_, _, outcomes) = while_two_are_synced(true).await;
+    assert!(outcomes[..2].iter().all(is_in_doubt), "{outcomes:?}");
+    assert!(outcomes[2..].iter().all(is_poisoned), "{outcomes:?}");
 }
 
 #[tokio::test]
