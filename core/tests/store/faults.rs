@@ -329,21 +329,24 @@ async fn while_two_are_synced(fails: bool) -> (Arc<Faulty>, usize, Vec<Result<Re
     let engine = Faulty::new(fails.then_some((4, Fault::Before)));
     let store = open(engine.clone(), true).expect("opens");
     engine.gate.shut();
-    let commit = async |durability| {
+    let mut commits = Vec::new();
+    let mut durability = Durability::Buffered;
+    for number in 0..23 {
         let request = CommitRequest { durability, events: vec![event("a")], settlements: vec![] };
         let mut commit = begin(&store).await.commit(request);
         assert!(futures::poll!(&mut commit).is_pending());
-        commit
-    };
-    let buffered = commit(Durability::Buffered).await;
-    engine.gate.wait_for_somebody();
-    let mut commits = vec![commit(Durability::Sync).await, commit(Durability::Sync).await];
-    engine.sync_gate.shut();
-    engine.gate.open();
-    buffered.await.expect("is buffered");
-    engine.sync_gate.wait_for_somebody();
-    for _ in 0..20 {
-        commits.push(commit(Durability::Sync).await);
+        commits.push(commit);
+        durability = Durability::Sync;
+        match number {
+            0 => engine.gate.wait_for_somebody(),
+            2 => {
+                engine.sync_gate.shut();
+                engine.gate.open();
+                commits.remove(0).await.expect("is buffered");
+                engine.sync_gate.wait_for_somebody();
+            }
+            _ => {}
+        }
     }
     let before = engine.trace.lock().len();
     for commit in &mut commits {
